@@ -1,0 +1,207 @@
+import Logging
+import Metrics
+import Synchronization
+
+/// The short-term copy of records, recalls and query vectors, which never serves anything stale.
+///
+/// Every client has a generation: a random number under a key of its own. A recall is kept together with the generation
+/// that was read before it was computed, and counts only while that is still the client's generation; each write sets a
+/// new one before it is answered. Random numbers, not a counter: a counter that was evicted or lost in a crash would
+/// count through numbers that old entries know. For the same reason an entry also names the life of the server in which
+/// it was written.
+///
+/// When a new generation cannot be set, this gateway trusts no recall of that client until it could; the outbox goes on
+/// trying for the sake of the other gateways.
+final class MemoryCache: Sendable {
+    /// Reads within a request: past it, the cache is slower than what it saves.
+    static let readTimeout: Duration = .milliseconds(50)
+    static let writeTimeout: Duration = .milliseconds(100)
+
+    private static let recallLife: Duration = .seconds(3600)
+    private static let recordLife: Duration = .seconds(24 * 3600)
+    /// Beyond this many clients, all are distrusted.
+    private static let maxDistrusted = 10_000
+
+    let store: any ShortTermStore
+    private let prefix: String
+    private let hits = Counter(label: "memory_gateway_cache_hits_total")
+    private let misses = Counter(label: "memory_gateway_cache_misses_total")
+    private let distrusted = Mutex<Set<Int>>([])
+
+    init(_ store: any ShortTermStore, prefix: String) {
+        self.store = store
+        self.prefix = prefix
+    }
+
+    // MARK: Generations
+
+    /// Marks everything that was recalled for these clients as old.
+    func invalidate(_ clientIDs: Set<Int>, deadline: Deadline) async throws(MemoryError) {
+        try await replace(removing: [], records: [], clientIDs: clientIDs, deadline)
+    }
+
+    /// Keeps records that were just stored, and marks recalls of their clients as old.
+    func keep(_ records: [MemoryRecord], deadline: Deadline) async throws(MemoryError) {
+        try await replace(removing: [], records: records, clientIDs: Set(records.map(\.clientID)), deadline)
+    }
+
+    /// Drops records that were just deleted, and marks recalls of their clients as old.
+    func drop(_ keys: [RecordKey], deadline: Deadline) async throws(MemoryError) {
+        try await replace(removing: keys, records: [], clientIDs: Set(keys.map(\.clientID)), deadline)
+    }
+
+    private func replace(
+        removing keys: [RecordKey], records: [MemoryRecord], clientIDs: Set<Int>, _ deadline: Deadline
+    ) async throws(MemoryError) {
+        let entries = records.map(entry) + clientIDs.map { generationEntry($0) }
+        do {
+            try await store.replace(
+                removing: keys.map(recordKey), with: entries, deadline: deadline.capped(at: Self.writeTimeout))
+            distrusted.withLock { $0.subtract(clientIDs) }
+        } catch {
+            distrusted.withLock { distrusted in
+                if distrusted.count < Self.maxDistrusted { distrusted.formUnion(clientIDs) }
+            }
+            throw error
+        }
+    }
+
+    private func generationKey(_ clientID: Int) -> String { "\(prefix):{c\(clientID)}:generation" }
+
+    private func generationEntry(_ clientID: Int, onlyIfAbsent: Bool = false) -> ShortTermEntry {
+        let key = generationKey(clientID)
+        let value = CacheEnvelope.seal([], clientID: clientID, key: key, tag: .random(in: .min ... .max))
+        return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife, onlyIfAbsent: onlyIfAbsent)
+    }
+
+    // MARK: Recalls
+
+    /// What was found for a recall.
+    enum Lookup: Sendable {
+        case hit(EncodedHits)
+        /// Nothing; the ticket lets the answer be kept, if there is one.
+        case miss(Ticket?)
+    }
+
+    /// The right to keep an answer that is computed from now on.
+    struct Ticket: Sendable, Hashable {
+        let key: String
+        fileprivate let tag: UInt64
+    }
+
+    func lookUp(_ request: RecallRequest, deadline: Deadline) async -> Lookup {
+        let lookup = (try? await find(request, deadline.capped(at: Self.readTimeout))) ?? .miss(nil)
+        if case .hit = lookup { hits.increment() } else { misses.increment() }
+        return lookup
+    }
+
+    private func find(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> Lookup {
+        let clientID = request.clientID
+        let isDistrusted = distrusted.withLock { $0.contains(clientID) || $0.count >= Self.maxDistrusted }
+        if isDistrusted {
+            try await invalidate([clientID], deadline: deadline)
+        }
+        let key = "\(prefix):{c\(clientID)}:recall:\(request.fingerprint)"
+        let generationKey = generationKey(clientID)
+        let found = try await store.get([generationKey, key], deadline: deadline)
+        guard let bytes = found.values[0],
+            let generation = CacheEnvelope.open(bytes, clientID: clientID, key: generationKey)?.tag
+        else {
+            // Garbage under the key is replaced as well; whoever comes first decides, and the next recall is kept.
+            try await store.set(
+                [generationEntry(clientID, onlyIfAbsent: found.values[0] == nil)], deadline: deadline)
+            return .miss(nil)
+        }
+        let tag = generation ^ Self.hash(found.epoch)
+        guard let bytes = found.values[1], let entry = CacheEnvelope.open(bytes, clientID: clientID, key: key),
+            entry.tag == tag, entry.payload.count >= 8
+        else { return .miss(Ticket(key: key, tag: tag)) }
+        let count = Int(clamping: UInt64(entry.payload[..<8]))
+        return .hit(EncodedHits(count: count, json: Array(entry.payload.dropFirst(8))))
+    }
+
+    private static func hash(_ epoch: String) -> UInt64 { UInt64(sha256(epoch).prefix(8)) }
+
+    /// Keeps an answer, for as long as none of its memories expires.
+    func keep(_ answer: EncodedHits, _ ticket: Ticket, of clientID: Int, until expiry: Timestamp?) async {
+        var life = Self.recallLife
+        if let expiry { life = min(life, .microseconds(expiry.microseconds &- Timestamp.now.microseconds)) }
+        guard life > .zero else { return }
+        let payload = UInt64(answer.count).bytes + answer.json
+        let value = CacheEnvelope.seal(payload, clientID: clientID, key: ticket.key, tag: ticket.tag)
+        // Up to a tenth less, so that entries of one moment do not all expire in another.
+        life = life * Double.random(in: 0.9...1)
+        try? await store.set(
+            [ShortTermEntry(key: ticket.key, value: value, timeToLive: life)], deadline: .after(Self.writeTimeout))
+    }
+
+    // MARK: Records
+
+    private func recordKey(_ key: RecordKey) -> String { "\(prefix):{c\(key.clientID)}:memory:\(key.id)" }
+
+    private func entry(_ record: MemoryRecord) -> ShortTermEntry {
+        let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
+        let value = CacheEnvelope.seal(record.encoded, clientID: record.clientID, key: key)
+        return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)
+    }
+
+    /// Records that are kept here; for when the primary store does not answer.
+    func records(_ keys: [RecordKey], deadline: Deadline) async -> [MemoryRecord] {
+        guard !keys.isEmpty,
+            let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: Self.readTimeout))
+        else { return [] }
+        return zip(keys, found.values).compactMap { key, bytes in
+            guard let bytes,
+                let payload = CacheEnvelope.open(bytes, clientID: key.clientID, key: recordKey(key))?.payload,
+                let record = MemoryRecord(encoded: payload), record.id == key.id, record.clientID == key.clientID
+            else { return nil }
+            return record
+        }
+    }
+
+    // MARK: Query vectors
+
+    private func vectorKey(_ text: String, _ model: String, _ clientID: Int) -> String {
+        "\(prefix):{c\(clientID)}:vector:\(sha256(model, text).prefix(16).hex)"
+    }
+
+    func vector(_ text: String, model: String, clientID: Int, deadline: Deadline) async -> [Float]? {
+        let key = vectorKey(text, model, clientID)
+        guard let found = try? await store.get([key], deadline: deadline.capped(at: Self.readTimeout)),
+            let bytes = found.values[0],
+            let payload = CacheEnvelope.open(bytes, clientID: clientID, key: key)?.payload,
+            payload.count == Limits.dimensions * 4
+        else { return nil }
+        return [Float](littleEndianBytes: payload)
+    }
+
+    func keep(_ vector: [Float], of text: String, model: String, clientID: Int) async {
+        let key = vectorKey(text, model, clientID)
+        let value = CacheEnvelope.seal(vector.littleEndianBytes, clientID: clientID, key: key)
+        try? await store.set(
+            [ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)],
+            deadline: .after(Self.writeTimeout))
+    }
+}
+
+extension RecallRequest {
+    /// A digest of everything that decides the answer; two requests that differ in anything have different ones.
+    var fingerprint: String {
+        var writer = JSONWriter()
+        writer.beginArray()
+        writer.string(query)
+        writer.int(limit)
+        writer.string(mode.rawValue)
+        writer.strings(sources.map(\.rawValue))
+        writer.json(filter.type.map(JSON.string) ?? .null)
+        writer.strings(filter.scopes.map(\.rawValue))
+        writer.json(filter.sessionID.map(JSON.string) ?? .null)
+        writer.strings(filter.tags)
+        writer.json(filter.since.map { .int($0.microseconds) } ?? .null)
+        writer.json(filter.until.map { .int($0.microseconds) } ?? .null)
+        writer.object(filter.metadata)
+        writer.json(minScore.map(JSON.double) ?? .null)
+        writer.endArray()
+        return sha256(String(decoding: writer.bytes, as: UTF8.self)).prefix(16).hex
+    }
+}

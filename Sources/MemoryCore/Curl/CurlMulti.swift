@@ -1,0 +1,194 @@
+import CCurl
+import Glibc
+import Synchronization
+
+/// The one owner of a libcurl multi handle. It belongs to one thread, which drives all its transfers.
+///
+/// Everything that touches libcurl's pointers is in this file.
+@safe struct CurlMulti: ~Copyable {
+    private let multi: UnsafeMutableRawPointer
+    private let store: MemoryError.Store
+
+    /// libcurl asks to be initialised once, before any thread uses it.
+    private static let initialised: Bool = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
+
+    /// Opens a handle on the thread that will own it, and tells the waker of it.
+    init(store: MemoryError.Store, connections: Int, waker: CurlWaker) throws(MemoryError) {
+        guard Self.initialised, let multi = unsafe curl_multi_init() else {
+            throw .unavailable(store, "libcurl could not be initialised")
+        }
+        unsafe mg_curl_multi_set_long(multi, CURLMOPT_MAX_HOST_CONNECTIONS, connections)
+        unsafe mg_curl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, connections)
+        unsafe self.multi = multi
+        self.store = store
+        unsafe waker.watch(multi)
+    }
+
+    deinit { unsafe curl_multi_cleanup(multi) }
+
+    // MARK: Transfers
+
+    /// Starts a transfer; `done` is called once, from a later ``step(waitingAtMost:)`` or from here when it cannot start.
+    func start(_ request: HTTPRequest, _ done: @escaping @Sendable (Result<HTTPReply, MemoryError>) -> Void) {
+        guard !request.deadline.hasPassed else { return done(.failure(.timeout(store, "waited in the queue"))) }
+        guard let easy = unsafe curl_easy_init() else {
+            return done(.failure(.unavailable(store, "libcurl has no memory for a transfer")))
+        }
+        let transfer = CurlTransfer(request, done)
+        // Released in `finish`, which every transfer reaches, or below when libcurl refuses it.
+        let context = unsafe Unmanaged.passRetained(transfer).toOpaque()
+        unsafe transfer.configure(easy, context)
+        guard unsafe curl_multi_add_handle(multi, easy) == CURLM_OK else {
+            unsafe Unmanaged<CurlTransfer>.fromOpaque(context).release()
+            unsafe transfer.release(easy)
+            return done(.failure(.unavailable(store, "libcurl refused the transfer")))
+        }
+    }
+
+    /// Moves every transfer on, then waits for the next thing to happen.
+    func step(waitingAtMost limit: Duration) {
+        var running: Int32 = 0
+        unsafe curl_multi_perform(multi, &running)
+        finishCompleted()
+        unsafe curl_multi_poll(multi, nil, 0, Int32(clamping: limit.wholeMilliseconds), nil)
+        unsafe curl_multi_perform(multi, &running)
+        finishCompleted()
+    }
+
+    private func finishCompleted() {
+        var code = CURLE_OK
+        while let easy = unsafe mg_curl_next_done(multi, &code) {
+            var context: UnsafeMutableRawPointer?
+            unsafe mg_curl_get_private(easy, &context)
+            var status = 0
+            unsafe mg_curl_get_status(easy, &status)
+            unsafe curl_multi_remove_handle(multi, easy)
+            guard let context = unsafe context else { continue }
+            let transfer = unsafe Unmanaged<CurlTransfer>.fromOpaque(context).takeRetainedValue()
+            unsafe transfer.release(easy)
+            transfer.finish(code, status: status, store: store)
+        }
+    }
+}
+
+/// Ends the wait of a multi handle's thread from another one.
+final class CurlWaker: Sendable {
+    /// The multi handle's address. `curl_multi_wakeup` is the one call that libcurl allows from any thread; the lock keeps
+    /// it from being made once the owner has let the handle go.
+    private let address = Mutex<UInt?>(nil)
+
+    fileprivate func watch(_ multi: UnsafeMutableRawPointer) {
+        let bits = UInt(bitPattern: multi)
+        address.withLock { $0 = bits }
+    }
+
+    func wake() {
+        address.withLock { address in
+            guard let address, let multi = unsafe UnsafeMutableRawPointer(bitPattern: address) else { return }
+            unsafe curl_multi_wakeup(multi)
+        }
+    }
+
+    /// Called by the owning thread before the handle goes.
+    func retire() { address.withLock { $0 = nil } }
+}
+
+/// One transfer: what libcurl reads from and writes to while it is under way.
+@safe private final class CurlTransfer {
+    private let request: HTTPRequest
+    private let done: @Sendable (Result<HTTPReply, MemoryError>) -> Void
+    private var body: [UInt8] = []
+    private var isTooLong = false
+    private var retryAfter: Duration?
+    private var headers: UnsafeMutablePointer<curl_slist>?
+
+    init(_ request: HTTPRequest, _ done: @escaping @Sendable (Result<HTTPReply, MemoryError>) -> Void) {
+        self.request = request
+        self.done = done
+    }
+
+    func configure(_ easy: UnsafeMutableRawPointer, _ context: UnsafeMutableRawPointer) {
+        unsafe mg_curl_set_string(easy, CURLOPT_URL, request.url)
+        unsafe mg_curl_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        unsafe mg_curl_set_long(easy, CURLOPT_NOSIGNAL, 1)
+        unsafe mg_curl_set_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
+        unsafe mg_curl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
+        // Servers close idle connections after a few seconds; one that old is not worth trying.
+        unsafe mg_curl_set_long(easy, CURLOPT_MAXAGE_CONN, 4)
+        let milliseconds = Int(request.deadline.remainingMilliseconds)
+        unsafe mg_curl_set_long(easy, CURLOPT_TIMEOUT_MS, max(1, milliseconds))
+        unsafe mg_curl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(max(1, milliseconds), 2000))
+        // An empty Expect keeps libcurl from waiting for "100 Continue" before a large body.
+        for line in request.headers + ["Expect:"] {
+            if let longer = unsafe curl_slist_append(headers, line) { unsafe headers = longer }
+        }
+        unsafe mg_curl_set_headers(easy, headers)
+        unsafe setBody(easy)
+        unsafe mg_curl_set_pointer(easy, CURLOPT_PRIVATE, context)
+        unsafe mg_curl_set_pointer(easy, CURLOPT_WRITEDATA, context)
+        unsafe mg_curl_set_pointer(easy, CURLOPT_HEADERDATA, context)
+        unsafe mg_curl_set_write(easy, CURLOPT_WRITEFUNCTION) { data, size, count, context in
+            unsafe CurlTransfer.received(data, size * count, context) { unsafe $0.append($1) }
+        }
+        unsafe mg_curl_set_write(easy, CURLOPT_HEADERFUNCTION) { data, size, count, context in
+            unsafe CurlTransfer.received(data, size * count, context) { unsafe $0.readHeader($1) }
+        }
+    }
+
+    private func setBody(_ easy: UnsafeMutableRawPointer) {
+        guard request.method != .get else { return }
+        unsafe request.body.withUnsafeBytes { _ = unsafe mg_curl_set_body(easy, $0.baseAddress, $0.count) }
+        unsafe mg_curl_set_string(easy, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
+    }
+
+    /// Frees what libcurl used for this transfer.
+    func release(_ easy: UnsafeMutableRawPointer) {
+        unsafe curl_easy_cleanup(easy)
+        unsafe curl_slist_free_all(headers)
+        unsafe headers = nil
+    }
+
+    func finish(_ code: CURLcode, status: Int, store: MemoryError.Store) {
+        guard code != CURLE_OK else {
+            return done(.success(HTTPReply(status: status, body: body, retryAfter: retryAfter)))
+        }
+        let reason = unsafe String(cString: curl_easy_strerror(code))
+        if isTooLong {
+            done(.failure(.badReply(store, "an answer of more than \(request.maxBytes) bytes")))
+        } else if code == CURLE_OPERATION_TIMEDOUT {
+            done(.failure(.timeout(store, reason)))
+        } else {
+            done(.failure(.unavailable(store, reason, driverCode: "curl \(code.rawValue)")))
+        }
+    }
+
+    // MARK: What comes in
+
+    /// The body of both callbacks; any other answer than the count makes libcurl end the transfer.
+    private static func received(
+        _ data: UnsafeMutablePointer<CChar>?, _ count: Int, _ context: UnsafeMutableRawPointer?,
+        _ take: (CurlTransfer, UnsafeRawBufferPointer) -> Bool
+    ) -> Int {
+        guard let context = unsafe context else { return 0 }
+        let transfer = unsafe Unmanaged<CurlTransfer>.fromOpaque(context).takeUnretainedValue()
+        return unsafe take(transfer, UnsafeRawBufferPointer(start: data, count: count)) ? count : 0
+    }
+
+    private func append(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard body.count + bytes.count <= request.maxBytes else {
+            isTooLong = true
+            return false
+        }
+        unsafe body.append(contentsOf: bytes)
+        return true
+    }
+
+    private func readHeader(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard bytes.count < 200 else { return true }
+        let line = unsafe String(decoding: bytes, as: UTF8.self).lowercased()
+        guard line.hasPrefix("retry-after:") else { return true }
+        let value = line.dropFirst("retry-after:".count).filter { !$0.isWhitespace }
+        if let seconds = Int(value), (0...86_400).contains(seconds) { retryAfter = .seconds(seconds) }
+        return true
+    }
+}

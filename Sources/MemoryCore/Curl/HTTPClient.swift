@@ -1,0 +1,126 @@
+import Dispatch
+import Synchronization
+
+/// A request to a store that speaks HTTP.
+struct HTTPRequest: Sendable {
+    enum Method: String, Sendable {
+        case get = "GET"
+        case put = "PUT"
+        case post = "POST"
+        case delete = "DELETE"
+    }
+
+    var method: Method
+    var url: String
+    /// Lines such as `api-key: …`.
+    var headers: [String] = []
+    var body: [UInt8] = []
+    /// The total time from now, not the time between two reads.
+    var deadline: Deadline
+    /// A longer answer is cut off and counts as an error.
+    var maxBytes = 8 << 20
+}
+
+/// What a server answered.
+struct HTTPReply: Sendable {
+    let status: Int
+    let body: [UInt8]
+    /// The `Retry-After` header in seconds, if there was one.
+    let retryAfter: Duration?
+}
+
+/// HTTP over libcurl's multi interface: one thread drives every transfer of one store, over kept-alive connections.
+///
+/// Redirects are not followed, and only `http` and `https` are spoken.
+final class HTTPClient: Sendable {
+    private struct Call: Sendable {
+        let request: HTTPRequest
+        let done: @Sendable (Result<HTTPReply, MemoryError>) -> Void
+    }
+
+    private struct State {
+        var calls: [Call] = []
+        var active = 0
+        var isClosed = false
+        var closing: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let store: MemoryError.Store
+    private let maxActive: Int
+    private let waker = CurlWaker()
+    private let state = Mutex(State())
+
+    /// - Parameters:
+    ///   - store: who is named in errors.
+    ///   - connections: how many connections to one host at most.
+    ///   - maxActive: how many calls may be under way or wait; one more fails at once.
+    init(store: MemoryError.Store, connections: Int = 16, maxActive: Int = 1024) throws(MemoryError) {
+        self.store = store
+        self.maxActive = maxActive
+        try startThread { [self] in
+            do throws(MemoryError) {
+                try serve(CurlMulti(store: store, connections: connections, waker: waker))
+            } catch {
+                refuseAll(error)
+            }
+        }
+    }
+
+    func send(_ request: HTTPRequest) async throws(MemoryError) -> HTTPReply {
+        let result = await withCheckedContinuation {
+            (done: CheckedContinuation<Result<HTTPReply, MemoryError>, Never>) in
+            let refusal: String? = state.withLock { state in
+                if state.isClosed { return "the client is closed" }
+                if state.active >= maxActive { return "too many requests are under way" }
+                state.active += 1
+                state.calls.append(
+                    Call(request: request) { result in
+                        self.state.withLock { $0.active -= 1 }
+                        done.resume(returning: result)
+                    })
+                return nil
+            }
+            if let refusal {
+                done.resume(returning: .failure(.unavailable(store, refusal)))
+            } else {
+                waker.wake()
+            }
+        }
+        return try result.get()
+    }
+
+    func close() async {
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            state.withLock { state in
+                state.isClosed = true
+                state.closing.append(done)
+            }
+            waker.wake()
+        }
+    }
+
+    /// Without a handle there is nothing to serve with.
+    private func refuseAll(_ error: MemoryError) {
+        let calls = state.withLock { state in
+            state.isClosed = true
+            defer { state.calls = [] }
+            return state.calls
+        }
+        for call in calls { call.done(.failure(error)) }
+    }
+
+    /// Starts what has come in and moves every transfer on, until the client is closed and all have ended.
+    private func serve(_ multi: borrowing CurlMulti) {
+        while true {
+            let (calls, isOver) = state.withLock { state in
+                defer { state.calls = [] }
+                return (state.calls, state.isClosed && state.active == 0)
+            }
+            if isOver { break }
+            for call in calls { multi.start(call.request, call.done) }
+            multi.step(waitingAtMost: .seconds(1))
+        }
+        waker.retire()
+        for waiter in state.withLock({ $0.closing }) { waiter.resume() }
+    }
+}

@@ -1,0 +1,105 @@
+import FoundationEssentials
+
+/// Vectors from an OpenAI-compatible `/embeddings` endpoint. Its answers are not trusted: index, dimensions and numbers
+/// are checked before anything is stored.
+final class OpenAIEmbedder: Embedder {
+    let model: String
+    let maxBatch: Int
+    private let configuration: EmbeddingsConfiguration
+    private let client: HTTPClient
+
+    init(_ configuration: EmbeddingsConfiguration) throws(MemoryError) {
+        self.configuration = configuration
+        model = configuration.model
+        maxBatch = configuration.maxBatch
+        client = try HTTPClient(store: .embeddings, connections: 8)
+    }
+
+    func embed(_ texts: [String], deadline: Deadline) async -> [Result<[Float], MemoryError>] {
+        await isolatingFailures(texts, isPoison: { !$0.isRetriable && $0.code != .configuration }) {
+            texts throws(MemoryError) in try await request(texts, deadline)
+        }
+    }
+
+    func check(deadline: Deadline) async throws(MemoryError) {
+        for result in try await request(["memory"], deadline) { _ = try result.get() }
+    }
+
+    func close() async { await client.close() }
+
+    private func request(
+        _ texts: [String], _ deadline: Deadline
+    ) async throws(MemoryError) -> [Result<[Float], MemoryError>] {
+        var headers = ["Content-Type: application/json", "Accept: application/json"]
+        if let key = configuration.apiKey { headers.append("Authorization: Bearer \(key.revealed)") }
+        let reply = try await client.send(
+            HTTPRequest(
+                method: .post, url: configuration.url + "/embeddings", headers: headers, body: body(texts),
+                deadline: deadline, maxBytes: 64 << 10 + texts.count * (64 << 10)))
+        guard reply.status == 200 else { throw Self.refusal(reply) }
+        return try Self.vectors(reply.body, count: texts.count)
+    }
+
+    private func body(_ texts: [String]) -> [UInt8] {
+        var writer = JSONWriter(capacity: texts.reduce(256) { $0 + $1.utf8.count + 8 })
+        writer.beginObject()
+        writer.key("model")
+        writer.string(model)
+        writer.key("encoding_format")
+        writer.string("base64")
+        if let dimensions = configuration.dimensions {
+            writer.key("dimensions")
+            writer.int(dimensions)
+        }
+        writer.key("input")
+        writer.strings(texts)
+        writer.endObject()
+        return writer.bytes
+    }
+
+    private static func refusal(_ reply: HTTPReply) -> MemoryError {
+        let retriable = reply.status == 408 || reply.status == 409 || reply.status == 429 || reply.status >= 500
+        // A wrong key or address stays wrong, but only until a person mends it: the texts are not at fault.
+        let isOurs = [401, 402, 403, 404].contains(reply.status)
+        var error = MemoryError.unavailable(
+            .embeddings, String(decoding: reply.body.prefix(300), as: UTF8.self), driverCode: "http \(reply.status)")
+        error.isRetriable = retriable || isOurs
+        error.retryAfter = reply.retryAfter
+        return error
+    }
+
+    /// Reads the vectors, by their `index`; a vector that is not acceptable fails alone.
+    private static func vectors(
+        _ body: [UInt8], count: Int
+    ) throws(MemoryError) -> [Result<[Float], MemoryError>] {
+        guard let data = (try? JSON.parse(body))?["data"]?.array, data.count == count else {
+            throw .badReply(.embeddings, String(decoding: body.prefix(300), as: UTF8.self))
+        }
+        var results = [Result<[Float], MemoryError>?](repeating: nil, count: count)
+        for item in data {
+            guard let index = item["index"]?.int.flatMap({ Int(exactly: $0) }), results.indices.contains(index),
+                results[index] == nil
+            else { throw .badReply(.embeddings, "an index that is missing, repeated or out of range") }
+            results[index] = Result { () throws(MemoryError) in try vector(item["embedding"]) }
+        }
+        return results.compactMap { $0 }
+    }
+
+    private static func vector(_ json: JSON?) throws(MemoryError) -> [Float] {
+        switch json {
+        case .string(let base64)?:
+            guard let data = Data(base64Encoded: base64), data.count % 4 == 0 else {
+                throw .badReply(.embeddings, "base64 that is no array of floats", isRetriable: false)
+            }
+            return try VectorMath.normalised([Float](littleEndianBytes: Array(data)))
+        case .array(let numbers)?:
+            let floats = numbers.compactMap { $0.double.map { Float($0) } }
+            guard floats.count == numbers.count else {
+                throw .badReply(.embeddings, "an embedding with something that is no number", isRetriable: false)
+            }
+            return try VectorMath.normalised(floats)
+        default:
+            throw .badReply(.embeddings, "no embedding", isRetriable: false)
+        }
+    }
+}

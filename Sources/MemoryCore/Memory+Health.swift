@@ -1,0 +1,69 @@
+import Synchronization
+
+extension Memory {
+    /// Whether each store answers.
+    public struct Health: Sendable {
+        /// Each store by its name, and whether it is up.
+        public let dependencies: [(store: MemoryError.Store, isUp: Bool)]
+        /// How long this memory has been open.
+        public let uptime: Duration
+
+        /// Whether all are up.
+        public var isHealthy: Bool { dependencies.allSatisfy(\.isUp) }
+
+        /// Whether a store is up.
+        public func isUp(_ store: MemoryError.Store) -> Bool { dependencies.contains { $0.store == store && $0.isUp } }
+    }
+
+    /// Asks every store at once; within two seconds, whatever hangs. What was found within the last second is not asked
+    /// again.
+    public func health() async -> Health {
+        let dependencies = await healthChecks.run { [self] in
+            async let primary = isUp { [database] deadline throws(MemoryError) in
+                _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
+                    try session.query("SELECT 1 FROM events LIMIT 0", [])
+                }
+            }
+            async let points = isUp { [vectors] deadline throws(MemoryError) in
+                try await vectors.ping(deadline: deadline)
+            }
+            async let short = isUp { [cache] deadline throws(MemoryError) in
+                try await cache.store.ping(deadline: deadline)
+            }
+            return await [(.postgres, primary), (vectors.name, points), (cache.store.name, short)]
+        }
+        return Health(dependencies: dependencies, uptime: .now - startedAt)
+    }
+
+    /// Whether the primary store answers with our schema: all that a request needs.
+    public func isReady() async -> Bool { await health().isUp(.postgres) }
+
+    private nonisolated func isUp(
+        _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
+    ) async -> Bool {
+        do throws(MemoryError) {
+            try await check(.after(.milliseconds(1500)))
+            return true
+        } catch {
+            return false
+        }
+    }
+}
+
+/// Keeps the last finding for a second, and lets calls that come at the same time share one.
+final class HealthChecks: Sendable {
+    typealias Finding = [(store: MemoryError.Store, isUp: Bool)]
+
+    private let last = Mutex<(finding: Finding, freshUntil: Deadline)?>(nil)
+    private let running = SingleFlight<String, Finding>()
+
+    func run(_ check: () async -> Finding) async -> Finding {
+        if let last = last.withLock({ $0 }), !last.freshUntil.hasPassed { return last.finding }
+        let result = try? await running.run("all") { () throws(MemoryError) in
+            let finding = await check()
+            last.withLock { $0 = (finding, .after(.seconds(1))) }
+            return finding
+        }
+        return result?.value ?? []
+    }
+}

@@ -1,0 +1,82 @@
+public import Logging
+
+extension Memory {
+    /// Opens a memory.
+    ///
+    /// Stores that are away do not keep it from opening: it goes on trying to reach them, and says so in ``health()``.
+    ///
+    /// - Throws: ``MemoryError`` with `configuration` for what only a person can mend: a collection of another size, an
+    ///   edited migration history, a model with too many dimensions.
+    public static func open(
+        _ configuration: MemoryConfiguration, logger: Logger = Logger(label: "memory")
+    ) async throws(MemoryError) -> Memory {
+        let embedder: any Embedder
+        if let settings = configuration.embeddings {
+            embedder = try OpenAIEmbedder(settings)
+        } else {
+            embedder = LexicalEmbedder()
+            logger.notice(
+                "Vectors are lexical: set EMBEDDINGS_URL and EMBEDDINGS_MODEL for vectors of meaning",
+                metadata: [LogKey.model: "\(embedder.model)"])
+        }
+        let memory = Memory(
+            configuration, database: try PostgresDatabase(configuration.postgres),
+            vectors: try QdrantStore(configuration.qdrant),
+            shortTerm: try await ValkeyStore(configuration.valkey, logger: logger), embedder: embedder, logger: logger)
+        do throws(MemoryError) {
+            try await memory.checkEmbeddings()
+            try await memory.prepare()
+        } catch {
+            guard error.code != .configuration else {
+                await memory.close()
+                throw error
+            }
+            logger.warning(
+                "A store is away; trying again in the background",
+                metadata: [LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)"])
+        }
+        memory.startBackground()
+        return memory
+    }
+
+    /// Asks the provider for one vector, so that a model that cannot serve is known at the start and not by its failures.
+    private func checkEmbeddings() async throws(MemoryError) {
+        do throws(MemoryError) {
+            try await embeddings.check(deadline: .after(.seconds(5)))
+        } catch {
+            guard error.code != .configuration else { throw error }
+            logger.warning(
+                "The embedding provider does not answer as it should",
+                metadata: [LogKey.error: "\(error.debugDescription)"])
+        }
+    }
+
+    /// Applies migrations and creates collections.
+    private func prepare() async throws(MemoryError) {
+        guard configuration.setsUpStores else { return }
+        let steps = try await Migrator(database: database).run(deadline: .after(.seconds(600)))
+        for step in steps where step.state == .applied {
+            logger.notice("Migration applied", metadata: [LogKey.name: "\(step.name)"])
+        }
+        try await vectors.setUp(deadline: .after(.seconds(60)))
+    }
+
+    /// Prepares the stores, however long they are away.
+    func prepareUntilDone() async {
+        let backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
+        var failures = 0
+        while !Task.isCancelled {
+            do throws(MemoryError) {
+                try await prepare()
+                if failures > 0 { logger.notice("The stores are ready") }
+                return
+            } catch {
+                failures += 1
+                if error.code == .configuration {
+                    logger.error("A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
+                }
+                try? await Task.sleep(for: backoff.delay(attempt: failures))
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+import Logging
+
+extension Memory {
+    /// Remembers a text, with every other setting at its default.
+    @discardableResult
+    public func remember(_ content: String, client: Int) async throws(MemoryError) -> RememberReceipt {
+        try await remember(MemoryDraft(clientID: client, content: content))
+    }
+
+    /// Remembers something.
+    ///
+    /// When this returns, the primary store has it for good. The receipt names the stores that could not take it at once;
+    /// they get it later, by themselves.
+    ///
+    /// - Parameter idempotencyKey: at most 255 bytes; the same key and draft within 24 hours give the first receipt again
+    ///   and store nothing.
+    /// - Throws: ``MemoryError``; where it has an `outcome`, that says whether the memory was stored.
+    public func remember(
+        _ draft: MemoryDraft, idempotencyKey: String? = nil
+    ) async throws(MemoryError) -> RememberReceipt {
+        try draft.validate()
+        let deadline = Deadline.after(configuration.budgets.remember)
+        if let idempotencyKey {
+            let receipts = try await rememberOnce([draft], idempotencyKey, deadline)
+            guard let receipt = receipts.first else { throw .badReply(.postgres, "no receipt") }
+            return receipt
+        }
+        let record = try await inserts.submit(draft, deadline: deadline.capped(at: configuration.budgets.transaction))
+        return await index([Stored(record: record, supplied: draft.embedding)], deadline)[0]
+    }
+
+    /// Remembers up to 256 things, each for itself: one that is invalid fails alone.
+    ///
+    /// - Parameters:
+    ///   - drafts: what to remember; a failure stands for an item that could not even be read, and stays as it is.
+    ///   - idempotencyKey: as for one; it stands for the whole batch.
+    /// - Returns: a receipt or an error for each draft, in the same order.
+    /// - Throws: ``MemoryError`` when the batch as a whole cannot be taken.
+    public func remember(
+        _ drafts: [Result<MemoryDraft, MemoryError>], idempotencyKey: String? = nil
+    ) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
+        guard (1...Limits.batch).contains(drafts.count) else {
+            throw .invalid("memories must be between 1 and \(Limits.batch)", field: "memories")
+        }
+        let deadline = Deadline.after(configuration.budgets.remember)
+        var results: [Result<RememberReceipt, MemoryError>?] = []
+        var valid: [(place: Int, draft: MemoryDraft)] = []
+        for (place, draft) in drafts.enumerated() {
+            do throws(MemoryError) {
+                let draft = try draft.get()
+                try draft.validate()
+                valid.append((place, draft))
+                results.append(nil)
+            } catch {
+                results.append(.failure(error))
+            }
+        }
+        if !valid.isEmpty {
+            let outcomes = try await store(valid.map(\.draft), idempotencyKey, deadline)
+            for (item, outcome) in zip(valid, outcomes) { results[item.place] = outcome }
+        }
+        return results.compactMap { $0 }
+    }
+
+    /// Remembers up to 256 things, each for itself: one that is invalid fails alone.
+    public func remember(_ drafts: [MemoryDraft]) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
+        try await remember(drafts.map { .success($0) })
+    }
+
+    private func store(
+        _ drafts: [MemoryDraft], _ idempotencyKey: String?, _ deadline: Deadline
+    ) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
+        if let idempotencyKey {
+            return try await rememberOnce(drafts, idempotencyKey, deadline).map { .success($0) }
+        }
+        let inserted = await writer.insert(drafts, deadline.capped(at: configuration.budgets.transaction))
+        // When the store itself is away nothing was stored, and the whole batch fails as one.
+        if case .failure(let error)? = inserted.first, error.store == .postgres,
+            inserted.allSatisfy({ if case .failure = $0 { true } else { false } })
+        {
+            throw error
+        }
+        var stored: [Stored] = []
+        for (draft, result) in zip(drafts, inserted) {
+            if case .success(let record) = result { stored.append(Stored(record: record, supplied: draft.embedding)) }
+        }
+        var receipts = await index(stored, deadline)[...]
+        return inserted.map { result in result.map { _ in receipts.removeFirst() } }
+    }
+
+    // MARK: Indexing
+
+    /// A record that the primary store has, and must reach the others.
+    private struct Stored: Sendable {
+        let record: MemoryRecord
+        let supplied: [Float]?
+        /// False when the outbox row is not known to be ours.
+        var isLeased = true
+    }
+
+    /// Writes points, records and new generations; what fails is left to the outbox.
+    private func index(_ stored: [Stored], _ deadline: Deadline) async -> [RememberReceipt] {
+        let pointErrors = await storePoints(stored, deadline)
+        var cacheError: MemoryError?
+        do throws(MemoryError) {
+            // After the points: a recall that the new generation lets in must find them.
+            try await cache.keep(stored.map(\.record), deadline: .after(MemoryCache.writeTimeout))
+        } catch {
+            cacheError = error
+        }
+        return zip(stored, pointErrors).map { item, pointError in
+            report(item, pointError: pointError, cacheError: cacheError)
+            var receipt = RememberReceipt(
+                memoryID: item.record.id, clientID: item.record.clientID, storedIn: [.postgres], failed: [],
+                createdAt: item.record.createdAt)
+            if pointError == nil { receipt.storedIn.append(vectors.name) } else { receipt.failed.append(vectors.name) }
+            if cacheError == nil {
+                receipt.storedIn.append(cache.store.name)
+            } else {
+                receipt.failed.append(cache.store.name)
+            }
+            return receipt
+        }
+    }
+
+    private func storePoints(_ stored: [Stored], _ deadline: Deadline) async -> [MemoryError?] {
+        if let only = stored.first, stored.count == 1 { return [await storePoint(only, deadline)] }
+        return await withTaskGroup(of: (Int, MemoryError?).self) { group in
+            for (place, item) in stored.enumerated() {
+                group.addTask { (place, await self.storePoint(item, deadline)) }
+            }
+            return await group.reduce(into: [MemoryError?](repeating: nil, count: stored.count)) { $0[$1.0] = $1.1 }
+        }
+    }
+
+    private func storePoint(_ item: Stored, _ deadline: Deadline) async -> MemoryError? {
+        let budget = PointDelivery.Budget(
+            embedding: configuration.budgets.embedContent, vectors: configuration.budgets.writeVector)
+        do throws(MemoryError) {
+            try await delivery.store(item.record, supplied: item.supplied, budget: budget, deadline: deadline)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func report(_ item: Stored, pointError: MemoryError?, cacheError: MemoryError?) {
+        guard item.isLeased else { return }
+        let lease = OutboxRepository.Lease(
+            collection: VectorCollection.events.description,
+            key: RecordKey(id: item.record.id, clientID: item.record.clientID), fence: 1, attempts: 0, isStored: false)
+        if let error = pointError ?? cacheError {
+            outbox.failed(lease, error, isStored: pointError == nil)
+        } else {
+            outbox.delivered(lease)
+        }
+    }
+
+    // MARK: Idempotency keys
+
+    /// Stores all drafts under a key, or answers what was stored for it before.
+    private func rememberOnce(
+        _ drafts: [MemoryDraft], _ key: String, _ deadline: Deadline
+    ) async throws(MemoryError) -> [RememberReceipt] {
+        try Limits.check(key, "Idempotency-Key", maxBytes: Limits.idempotencyKeyBytes)
+        let identity = IdempotencyRepository.Key(
+            clientID: drafts[0].clientID, key: key, requestHash: MemoryDraft.digest(drafts))
+        let receipts: [RememberReceipt]
+        switch try await writer.insert(drafts, key: identity, deadline.capped(at: configuration.budgets.transaction)) {
+        case .stored(let records):
+            let stored = zip(records, drafts).map { Stored(record: $0, supplied: $1.embedding) }
+            receipts = await index(stored, deadline)
+        case .earlier(let earlier):
+            if let response = earlier.response.flatMap(RememberReceipt.decode) { return response }
+            receipts = try await finish(earlier, drafts, deadline)
+        }
+        let response = RememberReceipt.encode(receipts)
+        do throws(MemoryError) {
+            try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
+                session throws(MemoryError) in
+                try IdempotencyRepository(session: session).answer(identity, response)
+            }
+        } catch {
+            // The memories are stored; a retry finds them by the key, and answers as if it were the first.
+            logger.debug("An answer could not be kept", metadata: [LogKey.error: "\(error.debugDescription)"])
+        }
+        return receipts
+    }
+
+    /// Finishes what a gateway that was stopped had begun. Its outbox rows are not ours, but points and caches may be
+    /// written twice.
+    private func finish(
+        _ earlier: IdempotencyRepository.Earlier, _ drafts: [MemoryDraft], _ deadline: Deadline
+    ) async throws(MemoryError) -> [RememberReceipt] {
+        let keys = zip(earlier.eventIDs, drafts).map { RecordKey(id: $0, clientID: $1.clientID) }
+        let records = try await database.read(deadline: deadline) { session throws(MemoryError) in
+            try EventRepository(session: session).memories(keys)
+        }
+        let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let stored = zip(keys, drafts).compactMap { key, draft in
+            byID[key.id].map { Stored(record: $0, supplied: draft.embedding, isLeased: false) }
+        }
+        guard stored.count == drafts.count else {
+            throw MemoryError(.conflict, "This Idempotency-Key stands for memories that were deleted since")
+        }
+        return await index(stored, deadline)
+    }
+}
+
+extension MemoryDraft {
+    /// SHA-256 of everything that was asked for; the same for requests that ask for the same.
+    fileprivate static func digest(_ drafts: [MemoryDraft]) -> [UInt8] {
+        var writer = JSONWriter()
+        writer.beginArray()
+        for draft in drafts {
+            writer.int(draft.clientID)
+            var fields = draft.payload(now: Timestamp(microseconds: 0))
+            if case .after(let duration)? = draft.expiry { fields["expires_at"] = .int(duration.nanoseconds) }
+            writer.object(fields)
+            writer.object(draft.metadata)
+            writer.strings(draft.embedding.map { [$0.littleEndianBytes.hex] } ?? [])
+        }
+        writer.endArray()
+        return sha256(String(decoding: writer.bytes, as: UTF8.self))
+    }
+}
+
+extension RememberReceipt {
+    fileprivate static func encode(_ receipts: [RememberReceipt]) -> String {
+        var writer = JSONWriter()
+        writer.beginArray()
+        for receipt in receipts { receipt.write(to: &writer) }
+        writer.endArray()
+        return String(decoding: writer.bytes, as: UTF8.self)
+    }
+
+    /// Reads what ``encode(_:)`` wrote; nil for anything else.
+    fileprivate static func decode(_ text: String) -> [RememberReceipt]? {
+        guard let items = (try? JSON.parse(Array(text.utf8)))?.array else { return nil }
+        let receipts = items.compactMap { item -> RememberReceipt? in
+            guard let id = item["memory_id"]?.int, let client = item["client_id"]?.int,
+                let created = item["created_at"]?.string.flatMap({ Timestamp($0) })
+            else { return nil }
+            func stores(_ key: String) -> [MemoryError.Store] {
+                (item[key]?.array ?? []).compactMap(\.string).map(MemoryError.Store.init)
+            }
+            return RememberReceipt(
+                memoryID: id, clientID: Int(clamping: client), storedIn: stores("stored_in"), failed: stores("failed"),
+                createdAt: created)
+        }
+        return receipts.count == items.count ? receipts : nil
+    }
+}

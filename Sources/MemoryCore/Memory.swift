@@ -1,0 +1,135 @@
+import Logging
+public import ServiceLifecycle
+import Synchronization
+
+/// The memory of agents: one API over a primary store, a vector store and a short-term store.
+///
+/// ```swift
+/// let memory = try await Memory.open(.environment())
+/// try await memory.remember("User prefers morning deep work", client: 1)
+/// let hits = try await memory.recall("when does she focus best?", client: 1, limit: 5)
+/// ```
+///
+/// Whatever the HTTP gateway can do, is one call here. Every call throws ``MemoryError``.
+public final class Memory: Sendable {
+    let configuration: MemoryConfiguration
+    let database: any SQLDatabase
+    let vectors: any VectorStore
+    let cache: MemoryCache
+    let embeddings: EmbeddingService
+    let delivery: PointDelivery
+    let outbox: OutboxWorker
+    let logger: Logger
+    let fusion: Fusion
+
+    let writer: MemoryWriter
+    let inserts: Coalescer<MemoryDraft, MemoryRecord>
+    let reads: Coalescer<RecordKey, MemoryRecord?>
+    let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
+    let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
+    let healthChecks = HealthChecks()
+    let startedAt = ContinuousClock.now
+
+    /// The work that goes on between calls; it ends with ``close()``.
+    private let background = Mutex<Task<Void, Never>?>(nil)
+
+    init(
+        _ configuration: MemoryConfiguration, database: any SQLDatabase, vectors: any VectorStore,
+        shortTerm: any ShortTermStore, embedder: any Embedder, logger: Logger
+    ) {
+        self.configuration = configuration
+        self.database = database
+        self.vectors = vectors
+        self.logger = logger
+        cache = MemoryCache(shortTerm, prefix: configuration.valkey.keyPrefix)
+        embeddings = EmbeddingService(embedder, cache: cache)
+        delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
+        outbox = OutboxWorker(database: database, delivery: delivery, cache: cache, logger: logger)
+        var fusion = Fusion()
+        fusion.denseWeight = configuration.denseWeight
+        self.fusion = fusion
+        let writer = MemoryWriter(database: database, createsClients: configuration.createsClients)
+        self.writer = writer
+        inserts = Coalescer(store: .postgres, maxBatch: 64, maxRunning: 2) { drafts, deadline in
+            await writer.insert(drafts, deadline)
+        }
+        reads = Coalescer(store: .postgres, maxBatch: 512, maxRunning: 2) { keys, deadline in
+            await Self.read(keys, database, deadline)
+        }
+        searches = Dictionary(
+            uniqueKeysWithValues: RecallRequest.Source.allCases.map { source in
+                let batches = Coalescer<VectorQuery, VectorAnswer>(store: vectors.name, maxBatch: 16, maxRunning: 4) {
+                    queries, deadline in
+                    await Self.search(queries, in: source.collection, vectors, deadline)
+                }
+                return (source, batches)
+            })
+    }
+
+    /// The name of the model that makes the vectors.
+    public var embeddingModel: String { embeddings.model }
+
+    // MARK: Batch calls
+
+    private static func read(
+        _ keys: [RecordKey], _ database: any SQLDatabase, _ deadline: Deadline
+    ) async -> [Result<MemoryRecord?, MemoryError>] {
+        do throws(MemoryError) {
+            let records = try await database.read(deadline: deadline) { session throws(MemoryError) in
+                try EventRepository(session: session).memories(Array(Set(keys)))
+            }
+            let byKey = Dictionary(
+                records.map { (RecordKey(id: $0.id, clientID: $0.clientID), $0) }, uniquingKeysWith: { first, _ in first })
+            return keys.map { .success(byKey[$0]) }
+        } catch {
+            return keys.map { _ in .failure(error) }
+        }
+    }
+
+    private static func search(
+        _ queries: [VectorQuery], in collection: VectorCollection, _ vectors: any VectorStore, _ deadline: Deadline
+    ) async -> [Result<VectorAnswer, MemoryError>] {
+        do throws(MemoryError) {
+            return try await vectors.search(queries, in: collection, deadline: deadline).map { .success($0) }
+        } catch {
+            return queries.map { _ in .failure(error) }
+        }
+    }
+
+    // MARK: Life
+
+    /// Starts the work that goes on between calls: preparing stores that were away at the start, and the outbox.
+    ///
+    /// The one unstructured task of the library. A program that links it opens a memory and calls it; that deliveries go on
+    /// must not depend on the program running a service. The task is held here, and `close` waits for its end.
+    func startBackground() {
+        let task = Task { [self] in
+            await prepareUntilDone()
+            await outbox.run()
+        }
+        background.withLock { $0 = task }
+    }
+
+    /// Ends the work between calls and gives every connection back. What was acknowledged is stored; what is still owed to
+    /// other stores waits in the outbox for the next start.
+    public func close() async {
+        let task = background.withLock { background in
+            defer { background = nil }
+            return background
+        }
+        task?.cancel()
+        await task?.value
+        await embeddings.close()
+        await vectors.close()
+        await cache.store.close()
+        await database.close()
+    }
+}
+
+extension Memory: Service {
+    /// Waits for a graceful shutdown, then closes: for a `ServiceGroup`.
+    public func run() async throws {
+        try? await gracefulShutdown()
+        await close()
+    }
+}

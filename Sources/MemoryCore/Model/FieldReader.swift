@@ -1,0 +1,116 @@
+/// Reads the fields of a request, with errors that name the field and say what it should be. `null` counts as absent.
+struct FieldReader {
+    let object: JSONObject
+
+    subscript(name: String) -> JSON? {
+        guard let value = object[name] else { return nil }
+        if case .null = value { return nil }
+        return value
+    }
+
+    func required(_ name: String) throws(MemoryError) -> JSON {
+        guard let value = self[name] else { throw .invalid("\(name) is required", field: name) }
+        return value
+    }
+
+    func string(_ name: String) throws(MemoryError) -> String? {
+        try read(name, "a string", \.string)
+    }
+
+    func requiredString(_ name: String) throws(MemoryError) -> String {
+        _ = try required(name)
+        return try string(name) ?? ""
+    }
+
+    func int(_ name: String) throws(MemoryError) -> Int? {
+        try read(name, "an integer") { $0.int.flatMap { Int(exactly: $0) } }
+    }
+
+    func requiredInt(_ name: String) throws(MemoryError) -> Int {
+        _ = try required(name)
+        return try int(name) ?? 0
+    }
+
+    func double(_ name: String) throws(MemoryError) -> Double? {
+        try read(name, "a number", \.double)
+    }
+
+    func object(_ name: String) throws(MemoryError) -> JSONObject? {
+        try read(name, "an object", \.object)
+    }
+
+    func timestamp(_ name: String) throws(MemoryError) -> Timestamp? {
+        try read(name, "an RFC 3339 timestamp") { $0.string.flatMap { Timestamp($0) } }
+    }
+
+    /// A list of strings; a text is one with commas between.
+    func strings(_ name: String) throws(MemoryError) -> [String]? {
+        try read(name, "a list of strings") { value in
+            if let text = value.string { return text.split(separator: ",").map(String.init) }
+            guard let elements = value.array else { return nil }
+            let strings = elements.compactMap(\.string)
+            return strings.count == elements.count ? strings : nil
+        }
+    }
+
+    /// A list of values of a closed set.
+    func choices<Choice: RawRepresentable<String> & CaseIterable>(
+        _ name: String, _ type: Choice.Type
+    ) throws(MemoryError) -> [Choice]? {
+        guard let texts = try strings(name) else { return nil }
+        var choices: [Choice] = []
+        for text in texts { choices.append(try Self.choice(name, text)) }
+        return choices
+    }
+
+    func choice<Choice: RawRepresentable<String> & CaseIterable>(
+        _ name: String, _ type: Choice.Type
+    ) throws(MemoryError) -> Choice? {
+        guard let text = try string(name) else { return nil }
+        return try Self.choice(name, text)
+    }
+
+    private static func choice<Choice: RawRepresentable<String> & CaseIterable>(
+        _ name: String, _ text: String
+    ) throws(MemoryError) -> Choice {
+        if let choice = Choice(rawValue: text) { return choice }
+        let known = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+        throw .invalid("\(name) must be one of \(known)", field: name)
+    }
+
+    private func read<Value>(
+        _ name: String, _ kind: String, _ convert: (JSON) -> Value?
+    ) throws(MemoryError) -> Value? {
+        guard let json = self[name] else { return nil }
+        guard let value = convert(json) else { throw .invalid("\(name) must be \(kind)", field: name) }
+        return value
+    }
+}
+
+extension JSONObject {
+    /// The object of a request's body.
+    ///
+    /// - Throws: ``MemoryError`` with `invalid_request`, saying where the text stops being acceptable JSON.
+    package init(request bytes: [UInt8]) throws(MemoryError) {
+        let json: JSON
+        do {
+            json = try JSON.parse(bytes)
+        } catch {
+            throw .invalid("The body is not acceptable JSON: \(error.reason) at byte \(error.offset)")
+        }
+        guard let object = json.object else { throw .invalid("The body must be a JSON object") }
+        self = object
+    }
+
+    /// The client that a query names.
+    package func requiredClientID() throws(MemoryError) -> Int {
+        try FieldReader(object: self).requiredInt("client_id")
+    }
+}
+
+extension MemoryError {
+    /// An error of a request that never reached the memory.
+    package init(invalid message: String, field: String? = nil) {
+        self.init(.invalidRequest, message, field: field)
+    }
+}

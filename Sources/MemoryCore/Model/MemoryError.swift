@@ -1,0 +1,131 @@
+/// What went wrong, in one shape for every store and every call.
+///
+/// `description` is safe to show to a stranger: it never holds SQL, host names, memory text or secrets. What the driver
+/// said is in ``detail``, for the operator's log.
+public struct MemoryError: Error, Sendable {
+    /// The kind of failure. A struct, so that codes can be added without breaking a `switch`.
+    public struct Code: Sendable, Hashable, CustomStringConvertible {
+        /// The machine-readable name, as in the HTTP contract.
+        public let description: String
+
+        init(_ description: String) { self.description = description }
+
+        /// The input is malformed or out of range.
+        public static let invalidRequest = Code("invalid_request")
+        /// There is no such memory for this client.
+        public static let notFound = Code("not_found")
+        /// A unique key is taken, or an idempotency key was used with another body.
+        public static let conflict = Code("conflict")
+        /// The content is over its size limit.
+        public static let tooLarge = Code("too_large")
+        /// Well-formed, but impossible.
+        public static let unprocessable = Code("unprocessable")
+        /// A store cannot be reached, is overloaded, or refuses to serve.
+        public static let unavailable = Code("unavailable")
+        /// A deadline passed.
+        public static let timeout = Code("timeout")
+        /// The settings are wrong: nothing can be done until a person changes them.
+        public static let configuration = Code("configuration")
+        /// A reply that does not make sense.
+        public static let badReply = Code("bad_reply")
+    }
+
+    /// The store that failed.
+    public struct Store: Sendable, Hashable, CustomStringConvertible {
+        /// The name used in logs, metrics, `stored_in` and `/health`.
+        public let description: String
+
+        init(_ description: String) { self.description = description }
+
+        /// PostgreSQL.
+        public static let postgres = Store("postgres")
+        /// Qdrant.
+        public static let qdrant = Store("qdrant")
+        /// Valkey.
+        public static let valkey = Store("valkey")
+        /// The embedding provider.
+        public static let embeddings = Store("embeddings")
+    }
+
+    /// What became of a write that failed.
+    public enum Outcome: String, Sendable {
+        /// Nothing was stored anywhere.
+        case notStored = "not_stored"
+        /// The commit's answer was lost, and the server could not be asked for the transaction's fate.
+        case unknown
+    }
+
+    /// The kind of failure.
+    public var code: Code
+    /// One clear sentence for people.
+    public var message: String
+    /// The input field that is at fault, if one is.
+    public var field: String?
+    /// The store that failed, if one did.
+    public var store: Store?
+    /// What became of a write.
+    public var outcome: Outcome?
+    /// The driver's own code: an SQLSTATE, a `CURLcode`, an HTTP status.
+    public var driverCode: String?
+    /// What the driver said. For logs only: it may hold host names or data.
+    public var detail: String?
+    /// Whether the same call may succeed later without a person changing anything.
+    public var isRetriable: Bool
+    /// How long the store asked us to wait.
+    public var retryAfter: Duration?
+
+    init(
+        _ code: Code, _ message: String, field: String? = nil, store: Store? = nil, driverCode: String? = nil,
+        detail: String? = nil, isRetriable: Bool = false, retryAfter: Duration? = nil
+    ) {
+        self.code = code
+        self.message = message
+        self.field = field
+        self.store = store
+        self.driverCode = driverCode
+        self.detail = detail
+        self.isRetriable = isRetriable
+        self.retryAfter = retryAfter
+    }
+}
+
+extension MemoryError: CustomStringConvertible, CustomDebugStringConvertible {
+    /// The sentence for people, without anything internal.
+    public var description: String { message }
+
+    /// Everything that is known, for the operator.
+    public var debugDescription: String {
+        let parts = [
+            code.description, store?.description, driverCode, message, detail.map { "(\($0))" },
+        ]
+        return parts.compactMap { $0 }.joined(separator: " ")
+    }
+}
+
+extension MemoryError {
+    static func invalid(_ message: String, field: String? = nil) -> MemoryError {
+        MemoryError(.invalidRequest, message, field: field)
+    }
+
+    static func unavailable(_ store: Store, _ detail: String, driverCode: String? = nil) -> MemoryError {
+        let message = store == .postgres ? "Primary storage unavailable, please retry" : "\(store) is unavailable"
+        return MemoryError(
+            .unavailable, message, store: store, driverCode: driverCode, detail: detail, isRetriable: true)
+    }
+
+    static func timeout(_ store: Store, _ detail: String) -> MemoryError {
+        MemoryError(
+            .timeout, "The deadline passed while waiting for \(store)", store: store, detail: detail, isRetriable: true)
+    }
+
+    static func badReply(_ store: Store, _ detail: String, isRetriable: Bool = true) -> MemoryError {
+        MemoryError(
+            .badReply, "\(store) gave an answer that makes no sense", store: store, detail: detail,
+            isRetriable: isRetriable)
+    }
+
+    /// The error as ours; one that is not becomes `unavailable` of that store.
+    static func wrap(_ error: any Error, store: Store) -> MemoryError {
+        error as? MemoryError ?? .unavailable(store, String(describing: error))
+    }
+}

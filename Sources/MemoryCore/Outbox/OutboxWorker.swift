@@ -1,0 +1,185 @@
+import Logging
+import Metrics
+import Synchronization
+
+/// Delivers what a remember could not: takes due rows of the outbox, brings their points in line, tells the caches, and
+/// clears the rows. Any number of gateways may run one each.
+final class OutboxWorker: Sendable {
+    /// How long rows are ours after a remember or a claim. A gateway that dies leaves its rows to others after this.
+    static let inlineLease: Duration = .seconds(5)
+    private static let claimLease: Duration = .seconds(30)
+    private static let batch = 64
+    private static let maxAttempts = 8
+    private static let budget = PointDelivery.Budget(embedding: .seconds(10), vectors: .seconds(10))
+    private static let backoff = Backoff(base: .milliseconds(200), cap: .seconds(60))
+    private static let longestRetryAfter: Duration = .seconds(600)
+
+    private struct Pending {
+        var done: [OutboxRepository.Lease] = []
+        var failures: [OutboxRepository.Failure] = []
+        var isEmpty: Bool { done.isEmpty && failures.isEmpty }
+    }
+
+    private let database: any SQLDatabase
+    private let delivery: PointDelivery
+    private let cache: MemoryCache
+    private let logger: Logger
+    private let pending = Mutex(Pending())
+    private let gauge = Gauge(label: "memory_gateway_outbox_pending")
+
+    init(database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger) {
+        self.database = database
+        self.delivery = delivery
+        self.cache = cache
+        self.logger = logger
+    }
+
+    // MARK: What a remember reports
+
+    /// Notes that a row was delivered. It is cleared with others in a moment; until then its lease protects it.
+    func delivered(_ lease: OutboxRepository.Lease) { pending.withLock { $0.done.append(lease) } }
+
+    /// Notes that a delivery failed.
+    func failed(_ lease: OutboxRepository.Lease, _ error: MemoryError, isStored: Bool) {
+        let failure = failure(lease, error, isStored: isStored)
+        if failure.isDead {
+            logger.error(
+                "A memory cannot be indexed, and is given up on",
+                metadata: [LogKey.error: "\(error.debugDescription)", "memory.id": "\(lease.key.id)"])
+        }
+        pending.withLock { $0.failures.append(failure) }
+    }
+
+    /// A store that is away costs a row nothing but a short wait; what is the row's own fault counts, and ends it.
+    private func failure(
+        _ lease: OutboxRepository.Lease, _ error: MemoryError, isStored: Bool
+    ) -> OutboxRepository.Failure {
+        var delay = Duration.milliseconds(Int.random(in: 500...1500))
+        if !error.isRetriable { delay = Self.backoff.delay(attempt: lease.attempts + 1) }
+        if let wait = error.retryAfter { delay = max(delay, min(wait, Self.longestRetryAfter)) }
+        let isDead = !error.isRetriable && lease.attempts + 1 >= Self.maxAttempts
+        let name = [error.store?.description, error.code.description, error.driverCode].compactMap { $0 }
+        return OutboxRepository.Failure(
+            lease: lease, error: name.joined(separator: " "), delay: delay, counts: !error.isRetriable, isDead: isDead,
+            isStored: isStored)
+    }
+
+    // MARK: The loop
+
+    /// Works until the task is cancelled; then reports what is left to report.
+    func run() async {
+        var idle = 0
+        while !Task.isCancelled {
+            await flush()
+            // New rows are delivered by who wrote them, so one look a second is enough while there is nothing to do.
+            idle = idle % 10 + 1
+            if idle == 1 {
+                while await deliverBatch() == Self.batch, !Task.isCancelled {}
+                await flush()
+                await measure()
+            }
+            try? await Task.sleep(for: .milliseconds(100))
+        }
+        await flush()
+    }
+
+    /// Writes what was reported: one transaction for all of it. It need not be durable: a row that comes back is delivered
+    /// once more, which changes nothing.
+    private func flush() async {
+        let batch = pending.withLock { pending in
+            defer { pending = Pending() }
+            return pending
+        }
+        guard !batch.isEmpty else { return }
+        do throws(MemoryError) {
+            try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                let outbox = OutboxRepository(session: session)
+                if !batch.done.isEmpty { try outbox.complete(batch.done) }
+                try outbox.postpone(batch.failures)
+            }
+        } catch {
+            logger.debug("The outbox could not be updated", metadata: [LogKey.error: "\(error.debugDescription)"])
+        }
+    }
+
+    /// Delivers one batch of due rows.
+    ///
+    /// - Returns: how many rows there were.
+    private func deliverBatch() async -> Int {
+        do throws(MemoryError) {
+            let leases = try await database.write(deadline: .after(.seconds(5))) { session throws(MemoryError) in
+                try OutboxRepository(session: session).claim(limit: Self.batch, lease: Self.claimLease)
+            }
+            guard !leases.isEmpty else { return 0 }
+            let ids = leases.map(\.key)
+            let (records, supplied) = try await database.read(deadline: .after(.seconds(5))) {
+                session throws(MemoryError) in
+                let events = EventRepository(session: session)
+                return (try events.memories(ids), try events.suppliedEmbeddings(ids.map(\.id)))
+            }
+            let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            return await deliver(leases, byID, supplied)
+        } catch {
+            logger.debug("The outbox could not be read", metadata: [LogKey.error: "\(error.debugDescription)"])
+            return 0
+        }
+    }
+
+    /// - Returns: how many rows there were; 0 when a store is away, so that the caller pauses.
+    private func deliver(
+        _ leases: [OutboxRepository.Lease], _ records: [Int64: MemoryRecord], _ supplied: [Int64: [Float]]
+    ) async -> Int {
+        let outcomes = await withTaskGroup(of: (OutboxRepository.Lease, MemoryError?).self) { group in
+            for lease in leases {
+                group.addTask {
+                    await (lease, self.deliver(lease, records[lease.key.id], supplied[lease.key.id]))
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        var isAway = false
+        var delivered: [OutboxRepository.Lease] = []
+        for (lease, error) in outcomes {
+            if let error {
+                failed(lease, error, isStored: false)
+                isAway = isAway || error.isRetriable
+            } else {
+                delivered.append(lease)
+            }
+        }
+        do throws(MemoryError) {
+            try await cache.invalidate(Set(delivered.map(\.key.clientID)), deadline: .after(.seconds(1)))
+            for lease in delivered { self.delivered(lease) }
+        } catch {
+            for lease in delivered { failed(lease, error, isStored: true) }
+            isAway = true
+        }
+        await flush()
+        return isAway ? 0 : leases.count
+    }
+
+    /// - Returns: nil when the point is as the record is, which may be that there is none.
+    private func deliver(
+        _ lease: OutboxRepository.Lease, _ record: MemoryRecord?, _ supplied: [Float]?
+    ) async -> MemoryError? {
+        guard !lease.isStored else { return nil }
+        let deadline = Deadline.after(.seconds(20))
+        do throws(MemoryError) {
+            if let record {
+                try await delivery.store(record, supplied: supplied, budget: Self.budget, deadline: deadline)
+            } else {
+                try await delivery.remove(lease.key.id, budget: Self.budget, deadline: deadline)
+            }
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func measure() async {
+        let counts = try? await database.read(deadline: .after(.seconds(1))) { session throws(MemoryError) in
+            try OutboxRepository(session: session).counts()
+        }
+        if let counts { gauge.record(counts.pending) }
+    }
+}

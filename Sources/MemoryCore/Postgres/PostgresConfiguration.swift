@@ -1,0 +1,27 @@
+/// How to reach PostgreSQL, and how long to wait for it.
+public struct PostgresConfiguration: Sendable {
+    /// A connection URI (`postgres://user:password@host:5432/database?sslmode=verify-full`). When set, the five below are
+    /// ignored.
+    public var url: Secret?
+    /// The server's name or address.
+    public var host = "127.0.0.1"
+    /// The server's port, 1...65,535.
+    public var port = 5432
+    /// The database.
+    public var database = "postgres"
+    /// The role.
+    public var user = "postgres"
+    /// The role's password.
+    public var password: Secret?
+    /// How many connections to hold at most, 1...100. Each has a thread of its own.
+    public var connections = 8
+    /// How many calls may wait for a connection; one more fails at once.
+    public var maxWaiting = 1024
+    /// How long a connection attempt may take.
+    public var connectTimeout: Duration = .seconds(2)
+    /// What the server allows one statement, `statement_timeout`.
+    public var statementTimeout: Duration = .seconds(5)
+
+    /// The defaults: a server on this machine.
+    public init() {}
+}

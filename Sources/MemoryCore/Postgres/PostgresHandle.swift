@@ -1,0 +1,232 @@
+import CPostgres
+import Glibc
+
+/// The one owner of a libpq connection, in non-blocking mode: every wait ends at a deadline.
+///
+/// Everything that touches libpq's pointers is here. A handle belongs to one thread.
+@safe struct PostgresHandle: ~Copyable {
+    private let connection: OpaquePointer
+
+    deinit { unsafe PQfinish(connection) }
+
+    /// Connects, or throws what the server said.
+    static func open(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) -> PostgresHandle {
+        let parameters = parameters(configuration)
+        let handle = try start(parameters)
+        try handle.finishConnecting(deadline)
+        unsafe PQsetnonblocking(handle.connection, 1)
+        // The default processor prints what servers say to standard error.
+        unsafe PQsetNoticeProcessor(handle.connection, { _, _ in }, nil)
+        return handle
+    }
+
+    private init(takingOwnershipOf connection: OpaquePointer) { unsafe self.connection = connection }
+
+    private static func parameters(_ configuration: PostgresConfiguration) -> [(String, String)] {
+        let timeout = configuration.statementTimeout.wholeMilliseconds
+        let options = [
+            "statement_timeout=\(timeout)", "lock_timeout=\(timeout)",
+            "idle_in_transaction_session_timeout=\(timeout * 2)", "client_connection_check_interval=1000",
+            "TimeZone=UTC",
+        ]
+        var parameters = [
+            ("application_name", "memory-gateway"), ("client_encoding", "UTF8"), ("keepalives", "1"),
+            ("keepalives_idle", "5"), ("keepalives_interval", "2"), ("keepalives_count", "2"),
+            ("tcp_user_timeout", "5000"), ("options", options.map { "-c \($0)" }.joined(separator: " ")),
+        ]
+        if let url = configuration.url {
+            parameters.append(("dbname", url.revealed))
+        } else {
+            parameters += [
+                ("host", configuration.host), ("port", String(configuration.port)), ("user", configuration.user),
+                ("dbname", configuration.database),
+            ]
+            if let password = configuration.password { parameters.append(("password", password.revealed)) }
+        }
+        return parameters
+    }
+
+    private static func start(_ parameters: [(String, String)]) throws(MemoryError) -> PostgresHandle {
+        var keys = unsafe parameters.map { unsafe UnsafePointer(strdup($0.0)) } + [nil]
+        var values = unsafe parameters.map { unsafe UnsafePointer(strdup($0.1)) } + [nil]
+        defer {
+            for unsafe key in unsafe keys { unsafe free(UnsafeMutablePointer(mutating: key)) }
+            for unsafe value in unsafe values { unsafe free(UnsafeMutablePointer(mutating: value)) }
+        }
+        guard let connection = unsafe PQconnectStartParams(&keys, &values, 1) else {
+            throw .unavailable(.postgres, "libpq has no memory for a connection")
+        }
+        return unsafe PostgresHandle(takingOwnershipOf: connection)
+    }
+
+    private func finishConnecting(_ deadline: Deadline) throws(MemoryError) {
+        guard unsafe PQstatus(connection) != CONNECTION_BAD else { throw lost() }
+        var events = Int16(POLLOUT)
+        while true {
+            try wait(events, deadline)
+            switch unsafe PQconnectPoll(connection) {
+            case PGRES_POLLING_OK: return
+            case PGRES_POLLING_READING: events = Int16(POLLIN)
+            case PGRES_POLLING_WRITING: events = Int16(POLLOUT)
+            default: throw lost()
+            }
+        }
+    }
+
+    /// The error of a connection that is gone.
+    private func lost() -> MemoryError {
+        let message = unsafe String(cString: PQerrorMessage(connection))
+        let refused = ["password authentication failed", "does not exist", "no pg_hba.conf entry"]
+        var error = MemoryError.unavailable(.postgres, message, driverCode: "08006")
+        error.isRetriable = !refused.contains { message.contains($0) }
+        return error
+    }
+
+    /// Waits until the socket is ready. Connect success proves nothing, so each wait has the deadline.
+    private func wait(_ events: Int16, _ deadline: Deadline) throws(MemoryError) {
+        let socket = unsafe PQsocket(connection)
+        guard socket >= 0 else { throw lost() }
+        while true {
+            var descriptor = pollfd(fd: socket, events: events, revents: 0)
+            let ready = unsafe poll(&descriptor, 1, deadline.remainingMilliseconds)
+            if ready > 0 { return }
+            if ready == 0 { throw .timeout(.postgres, "no answer before the deadline") }
+            guard errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
+        }
+    }
+
+    // MARK: Statements
+
+    /// Prepares a statement under a name.
+    func prepare(_ name: String, _ sql: String, _ deadline: Deadline) throws(MemoryError) {
+        guard unsafe PQsendPrepare(connection, name, sql, 0, nil) == 1 else { throw lost() }
+        _ = try results(deadline)
+    }
+
+    /// Runs a prepared statement; the values go as text, nil is NULL.
+    func run(_ name: String, _ values: [String?], _ deadline: Deadline) throws(MemoryError) -> PostgresResult {
+        var pointers = unsafe values.map { value in
+            unsafe value.map { unsafe UnsafePointer<CChar>(strdup($0)) } ?? nil
+        }
+        defer { for unsafe pointer in unsafe pointers { unsafe free(UnsafeMutablePointer(mutating: pointer)) } }
+        let sent = unsafe PQsendQueryPrepared(
+            connection, name, Int32(clamping: values.count), &pointers, nil, nil, 0)
+        guard sent == 1 else { throw lost() }
+        return try results(deadline)
+    }
+
+    /// Runs a text of one or more statements without values; answers the last one's result.
+    func runScript(_ sql: String, _ deadline: Deadline) throws(MemoryError) -> PostgresResult {
+        guard unsafe PQsendQuery(connection, sql) == 1 else { throw lost() }
+        return try results(deadline)
+    }
+
+    /// Sends what is left to send, then reads every result up to the end of the statement; the first error is thrown.
+    private func results(_ deadline: Deadline) throws(MemoryError) -> PostgresResult {
+        try flush(deadline)
+        var last = PostgresResult(rows: [], affected: 0)
+        var failure: MemoryError?
+        while true {
+            while unsafe PQisBusy(connection) == 1 {
+                try wait(Int16(POLLIN), deadline)
+                guard unsafe PQconsumeInput(connection) == 1 else { throw lost() }
+            }
+            guard let pointer = unsafe PQgetResult(connection) else { break }
+            let result = unsafe PostgresResultHandle(takingOwnershipOf: pointer)
+            switch result.outcome() {
+            case .success(let value): last = value
+            case .failure(let error): failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+        return last
+    }
+
+    private func flush(_ deadline: Deadline) throws(MemoryError) {
+        while true {
+            switch unsafe PQflush(connection) {
+            case 0: return
+            case 1:
+                // libpq asks to read as well, or both ends could wait for each other with full buffers.
+                try wait(Int16(POLLIN | POLLOUT), deadline)
+                guard unsafe PQconsumeInput(connection) == 1 else { throw lost() }
+            default: throw lost()
+            }
+        }
+    }
+
+    /// Whether libpq still thinks that the connection is good and no statement is under way.
+    var isUsable: Bool {
+        unsafe PQstatus(connection) == CONNECTION_OK && PQtransactionStatus(connection) != PQTRANS_ACTIVE
+    }
+
+    /// Whether a transaction is open, or failed and not yet rolled back.
+    var isInTransaction: Bool {
+        let status = unsafe PQtransactionStatus(connection)
+        return status == PQTRANS_INTRANS || status == PQTRANS_INERROR
+    }
+}
+
+/// What a statement gave.
+struct PostgresResult: Sendable {
+    let rows: [SQLRow]
+    let affected: Int
+}
+
+/// The one owner of a libpq result.
+@safe private struct PostgresResultHandle: ~Copyable {
+    private let result: OpaquePointer
+
+    init(takingOwnershipOf result: OpaquePointer) { unsafe self.result = result }
+
+    deinit { unsafe PQclear(result) }
+
+    func outcome() -> Result<PostgresResult, MemoryError> {
+        switch unsafe PQresultStatus(result) {
+        case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY, PGRES_SINGLE_TUPLE:
+            return .success(PostgresResult(rows: rows(), affected: affected()))
+        default:
+            return .failure(error())
+        }
+    }
+
+    private func error() -> MemoryError {
+        let message = unsafe PQresultErrorField(result, Int32(UInt8(ascii: "M"))).map { unsafe String(cString: $0) }
+        guard let state = unsafe PQresultErrorField(result, Int32(UInt8(ascii: "C"))) else {
+            return .unavailable(.postgres, message ?? "the connection was lost", driverCode: "08006")
+        }
+        return unsafe PostgresError.translate(state: String(cString: state), message: message ?? "")
+    }
+
+    private func affected() -> Int { unsafe Int(String(cString: PQcmdTuples(result))) ?? 0 }
+
+    private func rows() -> [SQLRow] {
+        let columns = unsafe PQnfields(result)
+        let byteaType: Oid = 17
+        return unsafe (0..<PQntuples(result)).map { row in
+            let values = (0..<columns).map { column -> SQLValue in
+                guard unsafe PQgetisnull(result, row, column) == 0, let text = unsafe PQgetvalue(result, row, column)
+                else { return .null }
+                let string = unsafe String(cString: text)
+                return unsafe PQftype(result, column) == byteaType ? .bytes(Self.unhex(string)) : .text(string)
+            }
+            return SQLRow(values: values)
+        }
+    }
+
+    /// The bytes of `\x0a1b…`, the server's text form of bytea.
+    private static func unhex(_ text: String) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var high: UInt8?
+        for digit in text.utf8.dropFirst(2) {
+            let value = digit < 0x3A ? digit &- 0x30 : (digit | 0x20) &- 0x57
+            if let first = high {
+                bytes.append(first << 4 | value)
+                high = nil
+            } else {
+                high = value
+            }
+        }
+        return bytes
+    }
+}

@@ -1,0 +1,63 @@
+/// Qdrant's REST interface: requests that fit its OpenAPI description, answers that are checked.
+struct QdrantClient: Sendable {
+    private let base: String
+    private let headers: [String]
+    private let http: HTTPClient
+
+    init(_ configuration: QdrantConfiguration) throws(MemoryError) {
+        var url = configuration.url
+        while url.hasSuffix("/") { url.removeLast() }
+        base = url
+        var headers = ["Content-Type: application/json"]
+        if let key = configuration.apiKey { headers.append("api-key: \(key.revealed)") }
+        self.headers = headers
+        http = try HTTPClient(store: .qdrant, connections: configuration.connections)
+    }
+
+    func close() async { await http.close() }
+
+    /// Sends a request and answers its `result`.
+    func send(
+        _ method: HTTPRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
+    ) async throws(MemoryError) -> JSON {
+        let reply = try await http.send(
+            HTTPRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
+        guard reply.status == 200 else { throw Self.refusal(reply) }
+        guard let answer = try? JSON.parse(reply.body), let result = answer["result"] else {
+            throw .badReply(.qdrant, String(decoding: reply.body.prefix(200), as: UTF8.self))
+        }
+        return result
+    }
+
+    /// Sends an update. Only `completed` counts: an update that was merely acknowledged may never be applied.
+    func update(
+        _ method: HTTPRequest.Method, _ path: String, body: [UInt8], deadline: Deadline
+    ) async throws(MemoryError) {
+        let result = try await send(method, path + "?wait=true", body: body, deadline: deadline)
+        guard let status = result["status"]?.string, status == "completed" else {
+            throw .unavailable(.qdrant, "an update that is not completed", driverCode: result["status"]?.string)
+        }
+    }
+
+    /// A collection's description, or nil when there is none of that name.
+    func collection(_ name: String, deadline: Deadline) async throws(MemoryError) -> JSON? {
+        do {
+            return try await send(.get, "/collections/\(name)", deadline: deadline)
+        } catch {
+            guard error.driverCode == Self.missing else { throw error }
+            return nil
+        }
+    }
+
+    /// The driver code of an answer that a collection is not there.
+    static let missing = "http 404"
+
+    private static func refusal(_ reply: HTTPReply) -> MemoryError {
+        let detail = String(decoding: reply.body.prefix(300), as: UTF8.self)
+        var error = MemoryError.unavailable(.qdrant, detail, driverCode: "http \(reply.status)")
+        // A request that does not fit stays so; everything else ends when somebody mends the server or the settings.
+        error.isRetriable = reply.status != 400 && reply.status != 413 && reply.status != 422
+        error.retryAfter = reply.retryAfter
+        return error
+    }
+}

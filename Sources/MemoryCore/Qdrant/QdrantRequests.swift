@@ -1,0 +1,187 @@
+/// The bodies of requests to Qdrant, and the reading of its answers.
+enum QdrantRequests {
+    static let sparseName = "text"
+
+    /// Which query, and which of its two halves, a search of a batch belongs to.
+    enum Kind: Sendable {
+        case dense(Int)
+        case sparse(Int)
+    }
+
+    // MARK: Points
+
+    static func upsert(_ points: [VectorPoint], withSparse: Bool) -> [UInt8] {
+        var writer = JSONWriter(capacity: points.count * 16_384)
+        writer.beginObject()
+        writer.key("points")
+        writer.beginArray()
+        for point in points { write(point, withSparse: withSparse, to: &writer) }
+        writer.endArray()
+        writer.endObject()
+        return writer.bytes
+    }
+
+    private static func write(_ point: VectorPoint, withSparse: Bool, to writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("id")
+        writer.int(point.record.id)
+        writer.key("vector")
+        writer.beginObject()
+        // The empty name is the unnamed vector, in the form that can stand beside a named one.
+        writer.key("")
+        writer.vector(point.dense)
+        if withSparse, !point.sparse.isEmpty {
+            writer.key(sparseName)
+            write(point.sparse, to: &writer)
+        }
+        writer.endObject()
+        writer.key("payload")
+        writer.object(payload(point))
+        writer.endObject()
+    }
+
+    private static func write(_ sparse: SparseVector, to writer: inout JSONWriter) {
+        writer.beginObject()
+        writer.key("indices")
+        writer.beginArray()
+        for index in sparse.indices { writer.int(index) }
+        writer.endArray()
+        writer.key("values")
+        writer.beginArray()
+        for value in sparse.values { writer.raw(value.description) }
+        writer.endArray()
+        writer.endObject()
+    }
+
+    /// What searches filter and rank by. The caller's metadata is here only as hashed terms, so that none of its keys can
+    /// take the place of one of ours.
+    private static func payload(_ point: VectorPoint) -> JSONObject {
+        let record = point.record
+        var payload: JSONObject = [
+            "event_id": .int(record.id), "event_type": .string(EventType.of(memoryType: record.type)),
+            "client_id": .int(Int64(record.clientID)), "created_at": .string(record.createdAt.description),
+            "occurred_at": .string(record.moment.description), "memory_scope": .string(record.scope.rawValue),
+            "model": .string(point.model),
+        ]
+        payload["session_id"] = record.sessionID.map(JSON.string)
+        payload["session"] = record.sessionKey.map(JSON.string)
+        payload["speaker"] = record.speaker.map(JSON.string)
+        payload["expires_at"] = record.expiresAt.map { .string($0.description) }
+        if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
+        let terms = record.metadata.members.map(metadataTerm)
+        if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
+        return payload
+    }
+
+    /// A member of metadata as one word: equal for equal members, and no longer for a long value.
+    private static func metadataTerm(_ member: JSONObject.Member) -> String {
+        sha256(member.key, canonical(member.value)).prefix(12).hex
+    }
+
+    /// Equal text for equal values: numbers by value, keys in order.
+    private static func canonical(_ value: JSON) -> String {
+        switch value {
+        case .double(let number): Int64(exactly: number).map { String($0) } ?? number.description
+        case .array(let elements): "[" + elements.map(canonical).joined(separator: ",") + "]"
+        case .object(let object):
+            "{"
+                + object.members.sorted { Array($0.key.utf8).lexicographicallyPrecedes(Array($1.key.utf8)) }
+                .map { JSON.string($0.key).encodedText + ":" + canonical($0.value) }.joined(separator: ",") + "}"
+        default: value.encodedText
+        }
+    }
+
+    // MARK: Searches
+
+    static func search(_ queries: [VectorQuery], withSparse: Bool) -> (body: [UInt8], kinds: [Kind]) {
+        var writer = JSONWriter(capacity: queries.count * 16_384)
+        var kinds: [Kind] = []
+        writer.beginObject()
+        writer.key("searches")
+        writer.beginArray()
+        for (index, query) in queries.enumerated() {
+            let filter = filter(query)
+            if let dense = query.dense {
+                writer.beginObject()
+                writer.key("query")
+                writer.vector(dense)
+                writeCommon(filter, query.limit, to: &writer)
+                kinds.append(.dense(index))
+            }
+            if withSparse, let sparse = query.sparse, !sparse.isEmpty {
+                writer.beginObject()
+                writer.key("query")
+                write(sparse, to: &writer)
+                writer.key("using")
+                writer.string(sparseName)
+                // A client's words are weighed among that client's memories: better, and it tells nothing of the others.
+                writer.key("params")
+                writer.json(["idf": ["corpus": ["must": [clientCondition(query.clientID)]]]])
+                writeCommon(filter, query.limit, to: &writer)
+                kinds.append(.sparse(index))
+            }
+        }
+        writer.endArray()
+        writer.endObject()
+        return (writer.bytes, kinds)
+    }
+
+    private static func writeCommon(_ filter: JSON, _ limit: Int, to writer: inout JSONWriter) {
+        writer.key("filter")
+        writer.json(filter)
+        writer.key("limit")
+        writer.int(limit)
+        writer.key("with_payload")
+        writer.strings(["client_id", "session", "speaker", "occurred_at"])
+        writer.endObject()
+    }
+
+    private static func clientCondition(_ clientID: Int) -> JSON {
+        condition("client_id", .int(Int64(clientID)))
+    }
+
+    private static func condition(_ key: String, _ value: JSON) -> JSON {
+        ["key": .string(key), "match": ["value": value]]
+    }
+
+    private static func filter(_ query: VectorQuery) -> JSON {
+        let filter = query.filter
+        var must = [clientCondition(query.clientID)]
+        if let type = filter.type { must.append(condition("event_type", .string(EventType.of(memoryType: type)))) }
+        if !filter.scopes.isEmpty {
+            let any = JSON.array(filter.scopes.map { .string($0.rawValue) })
+            must.append(["key": "memory_scope", "match": ["any": any]])
+        }
+        if let session = filter.sessionID { must.append(condition("session_id", .string(session))) }
+        must += filter.tags.map { condition("tags", .string($0)) }
+        must += filter.metadata.members.map { condition("metadata_terms", .string(metadataTerm($0))) }
+        var range = JSONObject()
+        range["gte"] = filter.since.map { .string($0.description) }
+        range["lte"] = filter.until.map { .string($0.description) }
+        if !range.isEmpty { must.append(["key": "occurred_at", "range": .object(range)]) }
+        let expired: JSON = ["key": "expires_at", "range": ["lte": .string(query.now.description)]]
+        return ["must": .array(must), "must_not": [expired]]
+    }
+
+    /// The points of one answer. What is malformed makes the whole answer so: a server that errs there may err elsewhere.
+    static func candidates(_ list: JSON) throws(MemoryError) -> [VectorCandidate] {
+        guard let points = list["points"]?.array else { throw .badReply(.qdrant, "an answer without points") }
+        var candidates: [VectorCandidate] = []
+        candidates.reserveCapacity(points.count)
+        for point in points {
+            guard let id = point["id"]?.int, let score = point["score"]?.double, score.isFinite else {
+                throw .badReply(.qdrant, "a point without an id of ours or a score")
+            }
+            let payload = point["payload"]
+            candidates.append(
+                VectorCandidate(
+                    id: id, score: score, session: payload?["session"]?.string, speaker: payload?["speaker"]?.string,
+                    moment: payload?["occurred_at"]?.string.flatMap { Timestamp($0) }))
+        }
+        return candidates
+    }
+}
+
+extension JSON {
+    fileprivate var encodedText: String { String(decoding: encoded, as: UTF8.self) }
+}

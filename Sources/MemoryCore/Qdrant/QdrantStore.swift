@@ -1,0 +1,114 @@
+import Synchronization
+
+/// Vectors in Qdrant. Every search is filtered by one client; there is no way to ask without.
+final class QdrantStore: VectorStore {
+    let name = MemoryError.Store.qdrant
+
+    private let client: QdrantClient
+    private let setup: QdrantSetup
+    private let prefix: String
+    /// Whether each collection has the sparse vector, learnt at its first use.
+    private let hasSparse = Mutex<[VectorCollection: Bool]>([:])
+    private let setUps = SingleFlight<String, Bool>()
+
+    init(_ configuration: QdrantConfiguration) throws(MemoryError) {
+        client = try QdrantClient(configuration)
+        prefix = configuration.collectionPrefix
+        setup = QdrantSetup(
+            client: client, definitions: try CollectionDefinition.bundled(), prefix: configuration.collectionPrefix)
+    }
+
+    // MARK: Writing
+
+    func upsert(
+        _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) {
+        guard !points.isEmpty else { return }
+        try await creatingIfMissing(deadline) { () throws(MemoryError) in
+            let withSparse = try await self.hasSparse(collection, deadline)
+            let body = QdrantRequests.upsert(points, withSparse: withSparse)
+            try await self.client.update(.put, self.path(collection, "points"), body: body, deadline: deadline)
+        }
+    }
+
+    func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) {
+        guard !ids.isEmpty else { return }
+        let body: JSON = ["points": .array(ids.map(JSON.int))]
+        try await creatingIfMissing(deadline) { () throws(MemoryError) in
+            try await self.client.update(
+                .post, self.path(collection, "points/delete"), body: body.encoded, deadline: deadline)
+        }
+    }
+
+    // MARK: Searching
+
+    func search(
+        _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [VectorAnswer] {
+        let withSparse = try await hasSparse(collection, deadline)
+        let (body, kinds) = QdrantRequests.search(queries, withSparse: withSparse)
+        guard !kinds.isEmpty else { return queries.map { _ in VectorAnswer() } }
+        let result = try await client.send(
+            .post, path(collection, "points/query/batch"), body: body, deadline: deadline)
+        guard let lists = result.array, lists.count == kinds.count else {
+            throw .badReply(.qdrant, "\(kinds.count) searches, and another number of answers")
+        }
+        var answers = queries.map { _ in VectorAnswer() }
+        for (list, kind) in zip(lists, kinds) {
+            let candidates = try QdrantRequests.candidates(list)
+            switch kind {
+            case .dense(let index): answers[index].dense = candidates
+            case .sparse(let index): answers[index].sparse = candidates
+            }
+        }
+        return answers
+    }
+
+    // MARK: The server
+
+    func setUp(deadline: Deadline) async throws(MemoryError) {
+        _ = try await setUps.run("all") { () throws(MemoryError) in
+            let reports = try await self.setup.run(changes: true, deadline: deadline)
+            if let report = reports.first(where: \.isFatal) {
+                throw MemoryError(
+                    .configuration, "Collection \(report.name) differs: \(report.differences.joined(separator: ", "))",
+                    store: .qdrant)
+            }
+            self.hasSparse.withLock { $0 = [:] }
+            return true
+        }
+    }
+
+    func ping(deadline: Deadline) async throws(MemoryError) {
+        _ = try await client.send(.get, "/collections", deadline: deadline)
+    }
+
+    func close() async { await client.close() }
+
+    /// Runs an update; when its collection turns out to be gone, creates it and runs the update again.
+    private func creatingIfMissing(
+        _ deadline: Deadline, _ update: () async throws(MemoryError) -> Void
+    ) async throws(MemoryError) {
+        do {
+            try await update()
+        } catch {
+            guard error.driverCode == QdrantClient.missing else { throw error }
+            try await setUp(deadline: deadline)
+            try await update()
+        }
+    }
+
+    private func path(_ collection: VectorCollection, _ rest: String) -> String {
+        "/collections/\(prefix)\(collection)/\(rest)"
+    }
+
+    private func hasSparse(_ collection: VectorCollection, _ deadline: Deadline) async throws(MemoryError) -> Bool {
+        if let known = hasSparse.withLock({ $0[collection] }) { return known }
+        guard let found = try await client.collection("\(prefix)\(collection)", deadline: deadline) else {
+            throw .unavailable(.qdrant, "no collection \(collection)", driverCode: QdrantClient.missing)
+        }
+        let has = found["config"]?["params"]?["sparse_vectors"]?[QdrantRequests.sparseName] != nil
+        hasSparse.withLock { $0[collection] = has }
+        return has
+    }
+}

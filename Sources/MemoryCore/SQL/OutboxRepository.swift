@@ -1,0 +1,107 @@
+/// Rows of `memory_outbox`: records whose points may differ from them.
+struct OutboxRepository {
+    let session: any SQLSession
+
+    /// A row that somebody works on.
+    struct Lease: Sendable {
+        let collection: String
+        let key: RecordKey
+        let fence: Int64
+        let attempts: Int
+        /// Only the invalidation of caches is owed.
+        let isStored: Bool
+    }
+
+    /// Takes rows that are due. They are ours until the lease ends; then another worker may take them.
+    func claim(limit: Int, lease: Duration) throws(MemoryError) -> [Lease] {
+        let rows = try session.query(
+            """
+            UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
+            WHERE id IN (
+                SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
+                ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+            RETURNING collection, record_id, client_id, fence, attempts, is_stored
+            """, [.int(Int64(limit)), .double(lease.milliseconds / 1000)])
+        var leases: [Lease] = []
+        for row in rows {
+            leases.append(
+                Lease(
+                    collection: try row.text(0),
+                    key: RecordKey(id: try row.int(1), clientID: Int(clamping: try row.int(2))),
+                    fence: try row.int(3), attempts: Int(clamping: try row.int(4)), isStored: try row.text(5) == "t"))
+        }
+        return leases
+    }
+
+    /// Removes rows that are delivered. A row that changed since it was leased stays; and one that is gone comes back,
+    /// because what we delivered may have come after what another worker did.
+    func complete(_ leases: [Lease]) throws(MemoryError) {
+        let gone = try session.query(
+            """
+            DELETE FROM memory_outbox o
+            USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
+            WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
+            RETURNING o.collection, o.record_id
+            """,
+            [.texts(leases.map(\.collection)), .ints(leases.map(\.key.id)), .ints(leases.map(\.fence))])
+        guard gone.count < leases.count else { return }
+        var completed: Set<String> = []
+        for row in gone { completed.insert("\(try row.text(0))/\(try row.int(1))") }
+        try enqueueAgain(leases.filter { !completed.contains("\($0.collection)/\($0.key.id)") })
+    }
+
+    private func enqueueAgain(_ leases: [Lease]) throws(MemoryError) {
+        try session.execute(
+            """
+            INSERT INTO memory_outbox (collection, record_id, client_id)
+            SELECT * FROM unnest($1::text[], $2::bigint[], $3::int[])
+            ON CONFLICT (collection, record_id) DO UPDATE SET
+                fence = memory_outbox.fence + 1, is_stored = FALSE, due_at = now()
+            """,
+            [
+                .texts(leases.map(\.collection)), .ints(leases.map(\.key.id)),
+                .ints(leases.map { Int64($0.key.clientID) }),
+            ])
+    }
+
+    /// A delivery that failed.
+    struct Failure: Sendable {
+        let lease: Lease
+        /// A class of errors, not a message: it is shown to operators and must hold no data.
+        let error: String
+        let delay: Duration
+        /// Whether the failure counts towards the dead-letter limit.
+        let counts: Bool
+        let isDead: Bool
+        /// The vector store has it; only the invalidation of caches failed.
+        let isStored: Bool
+    }
+
+    /// Sets rows back to be tried again, or marks them dead; rows that changed since are left to whoever changed them.
+    func postpone(_ failures: [Failure]) throws(MemoryError) {
+        for failure in failures {
+            try session.execute(
+                """
+                UPDATE memory_outbox SET due_at = now() + make_interval(secs => $4::float8), last_error = $5,
+                    attempts = attempts + $6::int, state = $7, is_stored = $8::boolean
+                WHERE collection = $1 AND record_id = $2 AND fence = $3
+                """,
+                [
+                    .text(failure.lease.collection), .int(failure.lease.key.id), .int(failure.lease.fence),
+                    .double(failure.delay.milliseconds / 1000), .text(String(failure.error.prefix(100))),
+                    .int(failure.counts ? 1 : 0), .text(failure.isDead ? "dead" : "pending"),
+                    .text(failure.isStored ? "t" : "f"),
+                ])
+        }
+    }
+
+    /// How many rows wait, and how many are dead.
+    func counts() throws(MemoryError) -> (pending: Int, dead: Int) {
+        let rows = try session.query(
+            """
+            SELECT count(*) FILTER (WHERE state = 'pending'), count(*) FILTER (WHERE state = 'dead') FROM memory_outbox
+            """, [])
+        guard let row = rows.first else { return (0, 0) }
+        return (Int(clamping: try row.int(0)), Int(clamping: try row.int(1)))
+    }
+}

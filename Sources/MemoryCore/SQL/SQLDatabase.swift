@@ -1,0 +1,99 @@
+/// The text of a statement. Values are always bound, so a text is a literal of the source; the one way around that says so.
+///
+/// Placeholders are `$1`, `$2`, … .
+struct SQL: Sendable, Hashable, ExpressibleByStringLiteral {
+    let text: String
+
+    init(stringLiteral text: StaticString) { self.text = text.description }
+
+    /// A statement that is no literal, such as a migration file. Never of data from outside.
+    init(unsafeText text: String) { self.text = text }
+}
+
+/// A value that is bound to a placeholder, or read from a column.
+enum SQLValue: Sendable {
+    case null
+    case int(Int64)
+    case double(Double)
+    case text(String)
+    case bytes([UInt8])
+    case ints([Int64])
+    case texts([String?])
+}
+
+/// One row of a result. A column of another type than asked for throws, because it means that the schema is not ours.
+struct SQLRow: Sendable {
+    let values: [SQLValue]
+
+    func int(_ column: Int) throws(MemoryError) -> Int64 {
+        switch values[column] {
+        case .int(let value): return value
+        case .text(let text): if let value = Int64(text) { return value }
+        default: break
+        }
+        throw mismatch(column, "an integer")
+    }
+
+    func text(_ column: Int) throws(MemoryError) -> String {
+        guard let text = optionalText(column) else { throw mismatch(column, "text") }
+        return text
+    }
+
+    func optionalText(_ column: Int) -> String? {
+        if case .text(let text) = values[column] { text } else { nil }
+    }
+
+    func bytes(_ column: Int) throws(MemoryError) -> [UInt8] {
+        guard case .bytes(let bytes) = values[column] else { throw mismatch(column, "bytes") }
+        return bytes
+    }
+
+    func isNull(_ column: Int) -> Bool {
+        if case .null = values[column] { true } else { false }
+    }
+
+    private func mismatch(_ column: Int, _ wanted: String) -> MemoryError {
+        MemoryError(
+            .unavailable, "Primary storage unavailable, please retry", store: .postgres, driverCode: "schema_mismatch",
+            detail: "column \(column) is not \(wanted)")
+    }
+}
+
+/// Statements on one connection, one after the other, on the thread that owns it.
+protocol SQLSession {
+    /// Runs a statement and answers its rows.
+    func query(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> [SQLRow]
+
+    /// Runs a statement and answers how many rows it touched.
+    @discardableResult
+    func execute(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> Int
+
+    /// Runs a script of several statements without values.
+    func script(_ sql: SQL) throws(MemoryError)
+}
+
+/// A database that lends connections. A body runs synchronously on the connection's own thread, so no transaction can
+/// wait for anything but its database.
+protocol SQLDatabase: Sendable {
+    /// Lends a connection for reading. The body may run twice, when the connection turned out to be lost.
+    func read<Value: Sendable>(
+        deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value
+
+    /// Runs the body in a transaction. The body may run again after a conflict or a lost connection, so it must have no
+    /// effect outside the database. When it throws, nothing is stored; the error then carries an `outcome`.
+    func write<Value: Sendable>(
+        deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value
+
+    /// Gives every connection back, after what was asked for is done.
+    func close() async
+}
+
+extension SQLDatabase {
+    func write<Value: Sendable>(
+        deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        try await write(deadline: deadline, durable: true, body)
+    }
+}

@@ -1,0 +1,98 @@
+/// The collections of points, each a kind of memory.
+public struct VectorCollection: Sendable, Hashable, CustomStringConvertible {
+    /// The name of the collection.
+    public let description: String
+
+    init(_ description: String) { self.description = description }
+
+    /// Chunks of documents.
+    public static let docChunks = VectorCollection("doc_chunks")
+    /// What was remembered.
+    public static let events = VectorCollection("events")
+    /// What an extractor has distilled.
+    public static let agentMemories = VectorCollection("agent_memories")
+    /// Daily and weekly reflections.
+    public static let dailyThreads = VectorCollection("daily_threads")
+
+    /// All four.
+    public static let all = [docChunks, events, agentMemories, dailyThreads]
+}
+
+extension RecallRequest.Source {
+    var collection: VectorCollection {
+        switch self {
+        case .events: .events
+        case .agentMemories: .agentMemories
+        case .dailyThreads: .dailyThreads
+        }
+    }
+}
+
+/// Where vectors are searched. A copy that can be lost: the primary store can rebuild it.
+protocol VectorStore: Sendable {
+    /// The name used in `stored_in`, `/health`, logs and metrics.
+    var name: MemoryError.Store { get }
+
+    /// Stores points; when it returns, they can be found. The same point again changes nothing.
+    func upsert(
+        _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError)
+
+    /// Removes points; those that are not there count as removed.
+    func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError)
+
+    /// Searches, one answer for each query in the same order.
+    func search(
+        _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [VectorAnswer]
+
+    /// Creates the collections that are missing.
+    func setUp(deadline: Deadline) async throws(MemoryError)
+
+    /// Whether the store answers.
+    func ping(deadline: Deadline) async throws(MemoryError)
+
+    /// Closes connections.
+    func close() async
+}
+
+/// A memory's vectors, with the part of it that searches filter and rank by.
+struct VectorPoint: Sendable {
+    let record: MemoryRecord
+    /// Unit length, 1536 numbers.
+    let dense: [Float]
+    let sparse: SparseVector
+    /// Which model made the dense vector.
+    let model: String
+}
+
+/// A search among one client's points.
+struct VectorQuery: Sendable {
+    /// Always filtered by: there is no search over all clients.
+    var clientID: Int
+    /// By meaning, if set.
+    var dense: [Float]?
+    /// By words, if set.
+    var sparse: SparseVector?
+    var filter: RecallFilter
+    /// How many candidates of each kind.
+    var limit: Int
+    /// Expired memories are left out as of this moment.
+    var now: Timestamp
+}
+
+/// What a search found: two lists, each with the best first.
+struct VectorAnswer: Sendable {
+    var dense: [VectorCandidate] = []
+    var sparse: [VectorCandidate] = []
+}
+
+/// A point that was found, with what the ranking needs of it.
+struct VectorCandidate: Sendable {
+    let id: Int64
+    /// The cosine in a dense list, the BM25 score in a sparse one.
+    let score: Double
+    let session: String?
+    let speaker: String?
+    let moment: Timestamp?
+}

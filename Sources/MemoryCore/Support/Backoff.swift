@@ -1,0 +1,15 @@
+/// Exponential backoff with full jitter: a random wait between zero and `base · 2^attempt`, at most `cap`.
+///
+/// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+struct Backoff: Sendable {
+    var base: Duration
+    var cap: Duration
+
+    /// The wait before the try after `attempt` failures.
+    ///
+    /// - Parameter attempt: how many tries have failed, from 0; beyond 30 counts as 30.
+    func delay(attempt: Int) -> Duration {
+        let ceiling = min(cap, base * (1 << min(max(attempt, 0), 30)))
+        return ceiling * Double.random(in: 0...1)
+    }
+}

@@ -1,0 +1,234 @@
+extension JSON {
+    /// Why a text is not acceptable JSON.
+    struct ParseError: Error {
+        let reason: String
+        let offset: Int
+    }
+
+    /// Parses one JSON text.
+    ///
+    /// Stricter than RFC 8259 asks, because what is accepted here must survive every store unchanged: bytes must be
+    /// UTF-8, no string may hold NUL, no key may come twice, nesting ends at `maxDepth`, numbers must be finite doubles.
+    ///
+    /// - Parameter maxDepth: the number of arrays and objects around a value, at most; bounds the stack.
+    /// - Throws: ``ParseError``.
+    static func parse(_ bytes: [UInt8], maxDepth: Int = 32) throws(ParseError) -> JSON {
+        var parser = JSONParser(bytes: bytes, maxDepth: maxDepth)
+        return try parser.document()
+    }
+}
+
+private struct JSONParser {
+    let bytes: [UInt8]
+    let maxDepth: Int
+    var position = 0
+
+    init(bytes: [UInt8], maxDepth: Int) {
+        self.bytes = bytes
+        self.maxDepth = maxDepth
+    }
+
+    mutating func document() throws(JSON.ParseError) -> JSON {
+        let value = try value(depth: 0)
+        skipSpace()
+        guard position == bytes.count else { throw failure("more text after the value") }
+        return value
+    }
+
+    func failure(_ reason: String) -> JSON.ParseError { JSON.ParseError(reason: reason, offset: position) }
+
+    var current: UInt8? { position < bytes.count ? bytes[position] : nil }
+
+    mutating func skipSpace() {
+        while let byte = current, byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 { position += 1 }
+    }
+
+    mutating func take(_ byte: UInt8) -> Bool {
+        guard current == byte else { return false }
+        position += 1
+        return true
+    }
+
+    mutating func value(depth: Int) throws(JSON.ParseError) -> JSON {
+        guard depth <= maxDepth else { throw failure("nested deeper than \(maxDepth)") }
+        skipSpace()
+        switch current {
+        case UInt8(ascii: "{"): return .object(try object(depth: depth + 1))
+        case UInt8(ascii: "["): return .array(try array(depth: depth + 1))
+        case UInt8(ascii: "\""): return .string(try string())
+        case UInt8(ascii: "t"): return try word("true", .bool(true))
+        case UInt8(ascii: "f"): return try word("false", .bool(false))
+        case UInt8(ascii: "n"): return try word("null", .null)
+        case nil: throw failure("the text ends too early")
+        default: return try number()
+        }
+    }
+
+    mutating func word(_ text: StaticString, _ value: JSON) throws(JSON.ParseError) -> JSON {
+        let word = Array(text.description.utf8)
+        guard bytes[position...].starts(with: word) else { throw failure("an unknown word") }
+        position += word.count
+        return value
+    }
+
+    // MARK: Arrays and objects
+
+    mutating func array(depth: Int) throws(JSON.ParseError) -> [JSON] {
+        position += 1
+        var elements: [JSON] = []
+        skipSpace()
+        if take(UInt8(ascii: "]")) { return elements }
+        while true {
+            elements.append(try value(depth: depth))
+            skipSpace()
+            if take(UInt8(ascii: ",")) { continue }
+            guard take(UInt8(ascii: "]")) else { throw failure("a comma or ] is missing") }
+            return elements
+        }
+    }
+
+    mutating func object(depth: Int) throws(JSON.ParseError) -> JSONObject {
+        position += 1
+        var members: [JSONObject.Member] = []
+        skipSpace()
+        if take(UInt8(ascii: "}")) { return JSONObject() }
+        while true {
+            skipSpace()
+            guard current == UInt8(ascii: "\"") else { throw failure("a key is missing") }
+            let key = try string()
+            skipSpace()
+            guard take(UInt8(ascii: ":")) else { throw failure("a colon is missing") }
+            members.append(JSONObject.Member(key: key, value: try value(depth: depth)))
+            skipSpace()
+            if take(UInt8(ascii: ",")) { continue }
+            guard take(UInt8(ascii: "}")) else { throw failure("a comma or } is missing") }
+            try refuseRepeatedKeys(members)
+            return JSONObject(members: members)
+        }
+    }
+
+    func refuseRepeatedKeys(_ members: [JSONObject.Member]) throws(JSON.ParseError) {
+        // A set costs more than it saves on the small objects that nearly all are.
+        if members.count <= 16 {
+            for (index, member) in members.enumerated()
+            where members[..<index].contains(where: { $0.key.hasSameBytes(as: member.key) }) {
+                throw failure("the key \(member.key.debugDescription) comes twice")
+            }
+        } else {
+            var seen = Set<[UInt8]>(minimumCapacity: members.count)
+            for member in members where !seen.insert(Array(member.key.utf8)).inserted {
+                throw failure("the key \(member.key.debugDescription) comes twice")
+            }
+        }
+    }
+
+    // MARK: Strings
+
+    mutating func string() throws(JSON.ParseError) -> String {
+        position += 1
+        let start = position
+        while let byte = current {
+            switch byte {
+            case UInt8(ascii: "\""):
+                let text = try utf8(bytes[start..<position])
+                position += 1
+                return text
+            case UInt8(ascii: "\\"):
+                return try escapedString(from: start)
+            case 0..<0x20: throw failure("a control character in a string")
+            default: position += 1
+            }
+        }
+        throw failure("a string does not end")
+    }
+
+    func utf8(_ slice: ArraySlice<UInt8>) throws(JSON.ParseError) -> String {
+        guard let text = String(validating: slice, as: UTF8.self) else { throw failure("bytes that are not UTF-8") }
+        return text
+    }
+
+    /// The rest of a string in which an escape was met.
+    mutating func escapedString(from start: Int) throws(JSON.ParseError) -> String {
+        var text = Array(bytes[start..<position])
+        while let byte = current {
+            position += 1
+            switch byte {
+            case UInt8(ascii: "\""): return try utf8(text[...])
+            case UInt8(ascii: "\\"): try escape(into: &text)
+            case 0..<0x20: throw failure("a control character in a string")
+            default: text.append(byte)
+            }
+        }
+        throw failure("a string does not end")
+    }
+
+    mutating func escape(into text: inout [UInt8]) throws(JSON.ParseError) {
+        let byte = current
+        position += 1
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): text.append(byte ?? 0)
+        case UInt8(ascii: "b"): text.append(0x08)
+        case UInt8(ascii: "f"): text.append(0x0C)
+        case UInt8(ascii: "n"): text.append(0x0A)
+        case UInt8(ascii: "r"): text.append(0x0D)
+        case UInt8(ascii: "t"): text.append(0x09)
+        case UInt8(ascii: "u"): text.append(contentsOf: Array(String(try scalar()).utf8))
+        default: throw failure("an unknown escape")
+        }
+    }
+
+    /// The scalar of a `\u` escape, of both halves where it is a surrogate pair.
+    mutating func scalar() throws(JSON.ParseError) -> Unicode.Scalar {
+        let unit = try hexUnit()
+        guard unit != 0 else { throw failure("a NUL character in a string") }
+        if let scalar = Unicode.Scalar(unit) { return scalar }
+        guard (0xD800..<0xDC00).contains(unit), take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) else {
+            throw failure("half of a surrogate pair")
+        }
+        let low = try hexUnit()
+        guard (0xDC00..<0xE000).contains(low),
+            let scalar = Unicode.Scalar(0x10000 + (UInt32(unit - 0xD800) << 10) + UInt32(low - 0xDC00))
+        else { throw failure("half of a surrogate pair") }
+        return scalar
+    }
+
+    mutating func hexUnit() throws(JSON.ParseError) -> UInt16 {
+        var unit: UInt16 = 0
+        for _ in 0..<4 {
+            guard let byte = current, let digit = Character(Unicode.Scalar(byte)).hexDigitValue, byte < 0x80 else {
+                throw failure("an escape without four hexadecimal digits")
+            }
+            unit = unit << 4 | UInt16(digit)
+            position += 1
+        }
+        return unit
+    }
+
+    // MARK: Numbers
+
+    mutating func digits() throws(JSON.ParseError) {
+        let start = position
+        while let byte = current, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) { position += 1 }
+        guard position > start else { throw failure("not a number") }
+    }
+
+    mutating func number() throws(JSON.ParseError) -> JSON {
+        let start = position
+        _ = take(UInt8(ascii: "-"))
+        if !take(UInt8(ascii: "0")) { try digits() }
+        var isInteger = true
+        if take(UInt8(ascii: ".")) {
+            isInteger = false
+            try digits()
+        }
+        if take(UInt8(ascii: "e")) || take(UInt8(ascii: "E")) {
+            isInteger = false
+            if !take(UInt8(ascii: "+")) { _ = take(UInt8(ascii: "-")) }
+            try digits()
+        }
+        let text = String(decoding: bytes[start..<position], as: UTF8.self)
+        if isInteger, let value = Int64(text) { return .int(value) }
+        guard let value = Double(text), value.isFinite else { throw failure("a number that no finite double holds") }
+        return .double(value)
+    }
+}

@@ -1,0 +1,42 @@
+import Synchronization
+
+/// Lets identical calls that run at the same time share one computation: the first computes, the others wait for it.
+final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    private typealias Waiter = CheckedContinuation<Result<Value, MemoryError>?, Never>
+
+    private let flights = Mutex<[Key: [Waiter]]>([:])
+
+    /// - Returns: the value, and whether another call computed it.
+    func run(
+        _ key: Key, _ compute: () async throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> (value: Value, shared: Bool) {
+        let leads = flights.withLock { flights in
+            guard flights[key] == nil else { return false }
+            flights[key] = []
+            return true
+        }
+        if !leads, let result = await join(key) { return (try result.get(), true) }
+        if !leads { return (try await compute(), false) }  // the flight landed before we could join it
+        let result: Result<Value, MemoryError>
+        do {
+            result = .success(try await compute())
+        } catch {
+            result = .failure(error)
+        }
+        let waiters = flights.withLock { $0.removeValue(forKey: key) } ?? []
+        for waiter in waiters { waiter.resume(returning: result) }
+        return (try result.get(), false)
+    }
+
+    /// Waits for the flight's result; nil when it has landed already.
+    private func join(_ key: Key) async -> Result<Value, MemoryError>? {
+        await withCheckedContinuation { (waiter: Waiter) in
+            let joined = flights.withLock { flights in
+                guard flights[key] != nil else { return false }
+                flights[key]?.append(waiter)
+                return true
+            }
+            if !joined { waiter.resume(returning: nil) }
+        }
+    }
+}

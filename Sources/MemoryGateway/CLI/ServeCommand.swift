@@ -1,0 +1,46 @@
+import ArgumentParser
+import Configuration
+import Hummingbird
+import Logging
+import MemoryCore
+import ServiceLifecycle
+import UnixSignals
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Starts the gateway (what happens without a subcommand).",
+        discussion: """
+            Stops on SIGTERM or SIGINT: it takes no new requests, ends those under way, and exits within 30 seconds.
+            """)
+
+    @Option(help: "The address to listen on; before API_HOST.")
+    var host: String?
+
+    @Option(help: "The port to listen on; before API_PORT and PORT.")
+    var port: Int?
+
+    func run() async throws {
+        let reader = ConfigReader(provider: EnvironmentVariablesProvider())
+        let (gateway, configuration) = try await failing { () throws(MemoryError) in
+            var gateway = try GatewayConfiguration(reader: reader)
+            gateway.host = host ?? gateway.host
+            gateway.port = port ?? gateway.port
+            return (gateway, try MemoryConfiguration(reader: reader))
+        }
+        GatewayLogging.bootstrap(level: gateway.logLevel)
+        let logger = Logger(label: "memory-gateway")
+        let memory = try await failing { () throws(MemoryError) in
+            try await Memory.open(configuration, logger: logger)
+        }
+        let application = buildApplication(memory: memory, configuration: gateway, logger: logger)
+        logger.notice(
+            "Memory Gateway",
+            metadata: ["version": "\(GatewayVersion.current)", LogKey.model: "\(memory.embeddingModel)"])
+        // Services end in the reverse of this order: the listener first, then the memory that it needs.
+        var group = ServiceGroupConfiguration(
+            services: [memory, application], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        group.maximumGracefulShutdownDuration = .seconds(28)
+        try await ServiceGroup(configuration: group).run()
+    }
+}
