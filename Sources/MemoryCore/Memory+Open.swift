@@ -33,7 +33,9 @@ extension Memory {
             }
             logger.warning(
                 "A store is away; trying again in the background",
-                metadata: [LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)"])
+                metadata: [
+                    LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)",
+                ])
         }
         memory.startBackground()
         return memory
@@ -73,7 +75,8 @@ extension Memory {
             } catch {
                 failures += 1
                 if error.code == .configuration {
-                    logger.error("A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
+                    logger.error(
+                        "A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
                 }
                 try? await Task.sleep(for: backoff.delay(attempt: failures))
             }

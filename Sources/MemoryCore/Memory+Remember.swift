@@ -12,8 +12,9 @@ extension Memory {
     /// When this returns, the primary store has it for good. The receipt names the stores that could not take it at once;
     /// they get it later, by themselves.
     ///
-    /// - Parameter idempotencyKey: at most 255 bytes; the same key and draft within 24 hours give the first receipt again
-    ///   and store nothing.
+    /// An idempotency key has at most 255 bytes; the same key and draft within 24 hours give the first receipt again, and
+    /// store nothing.
+    ///
     /// - Throws: ``MemoryError``; where it has an `outcome`, that says whether the memory was stored.
     public func remember(
         _ draft: MemoryDraft, idempotencyKey: String? = nil

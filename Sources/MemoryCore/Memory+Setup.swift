@@ -7,9 +7,8 @@ extension Memory {
         public let state: String
     }
 
-    /// Applies the migrations that a database lacks.
+    /// Applies the migrations that a database lacks; a dry run changes nothing, and says what would be applied.
     ///
-    /// - Parameter dryRun: changes nothing, and says what would be applied.
     /// - Throws: ``MemoryError`` with `configuration` when the recorded history is not that of the files.
     public static func migrate(
         _ configuration: MemoryConfiguration, dryRun: Bool = false
@@ -19,7 +18,8 @@ extension Memory {
         let database = try PostgresDatabase(settings)
         let result: Result<[Migrator.Step], MemoryError>
         do throws(MemoryError) {
-            result = .success(try await Migrator(database: database).run(dryRun: dryRun, deadline: .after(.seconds(600))))
+            result = .success(
+                try await Migrator(database: database).run(dryRun: dryRun, deadline: .after(.seconds(600))))
         } catch {
             result = .failure(error)
         }
@@ -39,9 +39,8 @@ extension Memory {
         public let isFatal: Bool
     }
 
-    /// Creates the collections that are missing. A second run changes nothing.
-    ///
-    /// - Parameter check: changes nothing, and says what differs.
+    /// Creates the collections that are missing; a second run changes nothing. A check changes nothing either, and says what
+    /// differs.
     public static func setUpCollections(
         _ configuration: MemoryConfiguration, check: Bool = false
     ) async throws(MemoryError) -> [CollectionReport] {

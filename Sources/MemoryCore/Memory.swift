@@ -79,7 +79,8 @@ public final class Memory: Sendable {
                 try EventRepository(session: session).memories(Array(Set(keys)))
             }
             let byKey = Dictionary(
-                records.map { (RecordKey(id: $0.id, clientID: $0.clientID), $0) }, uniquingKeysWith: { first, _ in first })
+                records.map { (RecordKey(id: $0.id, clientID: $0.clientID), $0) },
+                uniquingKeysWith: { first, _ in first })
             return keys.map { .success(byKey[$0]) }
         } catch {
             return keys.map { _ in .failure(error) }

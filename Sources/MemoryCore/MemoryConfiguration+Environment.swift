@@ -56,7 +56,8 @@ extension MemoryConfiguration {
         valkey.keyPrefix = settings.string("VALKEY_KEY_PREFIX") ?? valkey.keyPrefix
         guard let url = settings.secret("VALKEY_URL") else { return }
         guard let parts = URLComponents(string: url.revealed), let host = parts.host, !host.isEmpty,
-            ["redis", "valkey"].contains(parts.scheme), let database = Int(parts.path.dropFirst().isEmpty ? "0" : parts.path.dropFirst()),
+            ["redis", "valkey"].contains(parts.scheme),
+            let database = Int(parts.path.dropFirst().isEmpty ? "0" : parts.path.dropFirst()),
             (0...10_000).contains(database)
         else { throw Settings.wrong("VALKEY_URL", "a URL such as valkey://user:password@host:6379/0") }
         valkey.host = host
@@ -76,7 +77,11 @@ extension MemoryConfiguration {
         }
         qdrant.apiKey = settings.secret("QDRANT_API_KEY")
         qdrant.collectionPrefix = settings.string("QDRANT_COLLECTION_PREFIX") ?? ""
-        guard qdrant.collectionPrefix.utf8.allSatisfy({ $0 == 0x5F || $0 == 0x2D || ($0 < 0x80 && Character(Unicode.Scalar($0)).isLetter) || (0x30...0x39).contains($0) })
+        guard
+            qdrant.collectionPrefix.utf8.allSatisfy({
+                $0 == 0x5F || $0 == 0x2D || ($0 < 0x80 && Character(Unicode.Scalar($0)).isLetter)
+                    || (0x30...0x39).contains($0)
+            })
         else { throw Settings.wrong("QDRANT_COLLECTION_PREFIX", "letters, digits, - and _") }
     }
 

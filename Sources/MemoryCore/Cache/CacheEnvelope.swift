@@ -7,7 +7,7 @@ enum CacheEnvelope {
     private static let headerCount = 3 + 4 + 16 + 8
     private static let checksumCount = 8
 
-    /// - Parameter tag: what the reader must know as well for the value to count, such as a generation.
+    /// Wraps a payload. The tag is what the reader must know as well for the value to count, such as a generation.
     static func seal(_ payload: [UInt8], clientID: Int, key: String, tag: UInt64 = 0) -> [UInt8] {
         var bytes = header(clientID, key)
         bytes.append(contentsOf: tag.bytes)

@@ -50,10 +50,8 @@ final class HTTPClient: Sendable {
     private let waker = CurlWaker()
     private let state = Mutex(State())
 
-    /// - Parameters:
-    ///   - store: who is named in errors.
-    ///   - connections: how many connections to one host at most.
-    ///   - maxActive: how many calls may be under way or wait; one more fails at once.
+    /// A client that names `store` in its errors, holds at most `connections` to one host, and has at most `maxActive` calls
+    /// under way or waiting; one more fails at once.
     init(store: MemoryError.Store, connections: Int = 16, maxActive: Int = 1024) throws(MemoryError) {
         self.store = store
         self.maxActive = maxActive

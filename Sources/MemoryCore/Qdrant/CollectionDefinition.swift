@@ -94,7 +94,8 @@ extension CollectionDefinition {
                 differences.tolerable.append("no sparse vector \(member.key): recall by meaning alone")
             } else if sparse?["modifier"] != member.value["modifier"] {
                 differences.tolerable.append(
-                    "modifier of \(member.key): expected \(Self.text(member.value["modifier"])), found \(Self.text(sparse?["modifier"]))")
+                    "modifier of \(member.key): expected \(Self.text(member.value["modifier"])), found \(Self.text(sparse?["modifier"]))"
+                )
             }
         }
         if params?["on_disk_payload"]?.bool != onDiskPayload {

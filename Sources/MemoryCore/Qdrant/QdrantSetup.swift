@@ -27,9 +27,7 @@ struct QdrantSetup: Sendable {
     let definitions: [CollectionDefinition]
     let prefix: String
 
-    /// Creates what is missing; a second run changes nothing.
-    ///
-    /// - Parameter changes: false only looks.
+    /// Creates what is missing; a second run changes nothing, and without `changes` it only looks.
     func run(changes: Bool, deadline: Deadline) async throws(MemoryError) -> [Report] {
         var reports: [Report] = []
         for definition in definitions {

@@ -26,7 +26,9 @@ struct QueryHints: Sendable {
         "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
         "december",
     ]
-    private static let before: Set<String> = ["in", "of", "during", "since", "until", "last", "early", "late", "mid", "by"]
+    private static let before: Set<String> = [
+        "in", "of", "during", "since", "until", "last", "early", "late", "mid", "by",
+    ]
 
     /// Whether the question names the one who speaks.
     func names(_ speaker: String) -> Bool {

@@ -33,8 +33,11 @@ enum Tokenizer {
 
 extension Unicode.Scalar {
     fileprivate var isWordCharacter: Bool {
-        if isASCII { return (0x30...0x39).contains(value) || (0x61...0x7A).contains(value) || (0x41...0x5A).contains(value) }
-        return properties.isAlphabetic || properties.numericType != nil || properties.canonicalCombiningClass != .notReordered
+        if isASCII {
+            return (0x30...0x39).contains(value) || (0x61...0x7A).contains(value) || (0x41...0x5A).contains(value)
+        }
+        return properties.isAlphabetic || properties.numericType != nil
+            || properties.canonicalCombiningClass != .notReordered
     }
 
     /// Han, Hiragana, Katakana, Thai, Lao, Myanmar and Khmer, which write words without spaces.

@@ -15,10 +15,8 @@ struct EventRepository {
         }
     }
 
-    /// Inserts rows with their outbox rows, in one statement.
-    ///
-    /// - Parameter lease: how long the outbox rows are ours to deliver before a worker takes them.
-    /// - Returns: the records, in the order of the rows.
+    /// Inserts rows with their outbox rows, in one statement. For the time of the lease the outbox rows are ours to
+    /// deliver; then a worker takes them. The records come in the order of the rows.
     func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [MemoryRecord] {
         let stored = try session.query(
             """
@@ -80,9 +78,8 @@ struct EventRepository {
         return records
     }
 
-    /// Memories whose text has any of some words, best first, by the primary store's own full text.
-    ///
-    /// - Parameter words: at most 16 words of letters and digits; their number bounds the cost.
+    /// Memories whose text has any of some words, best first, by the primary store's own full text. Of the words, which
+    /// are letters and digits, the first 16 count: their number bounds the cost.
     func search(
         _ words: [String], clientID: Int, filter: RecallFilter, limit: Int
     ) throws(MemoryError) -> [(record: MemoryRecord, rank: Double)] {
@@ -168,7 +165,9 @@ extension [Float] {
         bytes.reserveCapacity(count * 4)
         for value in self {
             let bits = value.bitPattern
-            for shift in stride(from: UInt32(0), to: 32, by: 8) { bytes.append(UInt8(truncatingIfNeeded: bits >> shift)) }
+            for shift in stride(from: UInt32(0), to: 32, by: 8) {
+                bytes.append(UInt8(truncatingIfNeeded: bits >> shift))
+            }
         }
         return bytes
     }

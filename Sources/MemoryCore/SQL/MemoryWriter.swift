@@ -16,16 +16,16 @@ final class MemoryWriter: Sendable {
 
     /// Inserts drafts that do not depend on each other: one that the store refuses fails alone.
     func insert(_ drafts: [MemoryDraft], _ deadline: Deadline) async -> [Result<MemoryRecord, MemoryError>] {
-        await isolatingFailures(drafts, isPoison: { Self.isInputsFault.contains($0.code) }) { drafts throws(MemoryError) in
+        await isolatingFailures(drafts, isPoison: { Self.isInputsFault.contains($0.code) }) {
+            drafts throws(MemoryError) in
             try await self.insertTogether(drafts, deadline).map { .success($0) }
         }
     }
 
     private static let isInputsFault: Set<MemoryError.Code> = [.invalidRequest, .unprocessable, .conflict]
 
-    /// Inserts drafts all together or not at all.
-    ///
-    /// - Parameter key: what the caller's idempotency key stands for; what was stored for it before is answered instead.
+    /// Inserts drafts all together or not at all, under an idempotency key; what was stored for it before is answered
+    /// instead.
     func insert(
         _ drafts: [MemoryDraft], key: IdempotencyRepository.Key, _ deadline: Deadline
     ) async throws(MemoryError) -> Keyed {

@@ -14,9 +14,8 @@ struct Migrator: Sendable {
     /// An arbitrary number that only migrations of this project lock.
     private static let lock: Int64 = 0x6D67_6D69_6772
 
-    /// Applies what is missing.
+    /// Applies what is missing; a dry run changes nothing, and says what would be applied.
     ///
-    /// - Parameter dryRun: changes nothing, and says what would be applied.
     /// - Throws: ``MemoryError`` with `configuration` when the recorded history is not that of the files.
     func run(dryRun: Bool = false, deadline: Deadline) async throws(MemoryError) -> [Step] {
         let history = try await database.read(deadline: deadline) { session throws(MemoryError) in

@@ -5,9 +5,7 @@ struct Backoff: Sendable {
     var base: Duration
     var cap: Duration
 
-    /// The wait before the try after `attempt` failures.
-    ///
-    /// - Parameter attempt: how many tries have failed, from 0; beyond 30 counts as 30.
+    /// The wait before the try after `attempt` failures, from 0; more than 30 count as 30.
     func delay(attempt: Int) -> Duration {
         let ceiling = min(cap, base * (1 << min(max(attempt, 0), 30)))
         return ceiling * Double.random(in: 0...1)

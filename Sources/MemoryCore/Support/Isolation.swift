@@ -1,9 +1,6 @@
 /// Runs a batch call; when one input spoils the batch, halves it until that input stands alone, so that a poisoned input
-/// fails by itself and the others succeed.
-///
-/// - Parameters:
-///   - isPoison: whether an error is the fault of some input, rather than of the store.
-///   - work: the batch call, with one result for each input.
+/// fails by itself and the others succeed. `isPoison` tells whether an error is the fault of some input, rather than of the
+/// store; `work` gives one result for each input.
 func isolatingFailures<Input: Sendable, Output: Sendable>(
     _ inputs: [Input], isPoison: @Sendable (MemoryError) -> Bool = { !$0.isRetriable },
     _ work: @Sendable ([Input]) async throws(MemoryError) -> [Result<Output, MemoryError>]

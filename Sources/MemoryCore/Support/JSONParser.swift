@@ -10,8 +10,7 @@ extension JSON {
     /// Stricter than RFC 8259 asks, because what is accepted here must survive every store unchanged: bytes must be
     /// UTF-8, no string may hold NUL, no key may come twice, nesting ends at `maxDepth`, numbers must be finite doubles.
     ///
-    /// - Parameter maxDepth: the number of arrays and objects around a value, at most; bounds the stack.
-    /// - Throws: ``ParseError``.
+    /// `maxDepth` is the number of arrays and objects around a value, at most; it bounds the stack.
     static func parse(_ bytes: [UInt8], maxDepth: Int = 32) throws(ParseError) -> JSON {
         var parser = JSONParser(bytes: bytes, maxDepth: maxDepth)
         return try parser.document()

@@ -84,8 +84,11 @@ extension Timestamp: CustomStringConvertible {
         var scanner = DigitScanner(bytes: Array(text.utf8))
         guard let year = scanner.number(4), scanner.take("-"), let month = scanner.number(2), scanner.take("-"),
             let day = scanner.number(2), year > 0, (1...12).contains(month), day >= 1,
-            day <= [31, year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28, 31, 30, 31, 30, 31, 31, 30,
-                31, 30, 31][Int(month) - 1]
+            day
+                <= [
+                    31, year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28, 31, 30, 31, 30, 31, 31, 30,
+                    31, 30, 31,
+                ][Int(month) - 1]
         else { return nil }
         var time: Int64 = 0
         if !scanner.isAtEnd {

@@ -96,7 +96,9 @@ final class ValkeyConnection: Sendable {
                 endStart()
                 try pipeline(on: handle, epoch)
             } catch {
-                if failures == 0 { logger.warning("Valkey is away", metadata: [LogKey.error: "\(error.debugDescription)"]) }
+                if failures == 0 {
+                    logger.warning("Valkey is away", metadata: [LogKey.error: "\(error.debugDescription)"])
+                }
                 failures += 1
                 setConnected(false, error)
                 endStart()

@@ -70,12 +70,15 @@ final class ValkeyStore: ShortTermStore {
         }
     }
 
-    private func run(_ commands: [[String]], _ deadline: Deadline) async throws(MemoryError) -> ValkeyConnection.Replies {
+    private func run(_ commands: [[String]], _ deadline: Deadline) async throws(MemoryError) -> ValkeyConnection.Replies
+    {
         try await send(commands.map { $0.map { Array($0.utf8) } }, deadline)
     }
 
     /// Sends over the next connection; an error reply of any command is thrown.
-    private func send(_ commands: [ValkeyCommand], _ deadline: Deadline) async throws(MemoryError) -> ValkeyConnection.Replies {
+    private func send(_ commands: [ValkeyCommand], _ deadline: Deadline) async throws(MemoryError)
+        -> ValkeyConnection.Replies
+    {
         let index = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
         let answer = try await connections[index % connections.count].run(commands, deadline: deadline)
         for case .error(let message) in answer.replies {

@@ -29,7 +29,8 @@ extension Request {
         var object = JSONObject()
         for pair in (uri.query ?? "").split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let name = parts[0].percentDecoded, let value = (parts.count > 1 ? parts[1] : "").percentDecoded else {
+            guard let name = parts[0].percentDecoded, let value = (parts.count > 1 ? parts[1] : "").percentDecoded
+            else {
                 throw MemoryError(invalid: "The query is not percent-encoded UTF-8")
             }
             guard object[name] == nil else { throw MemoryError(invalid: "\(name) is given twice", field: name) }

@@ -1,0 +1,58 @@
+# The one interface to this project: `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv-test
+PYTHON := $(VENV)/bin/python
+SERVERS := $(PYTHON) Tests/Support/servers.py run --
+EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
+SOURCES := Package.swift Sources Tests Examples
+
+.PHONY: help run build test lint format generate deps test-deps servers demo eval durability clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+run: build ## Build a release and start the gateway with the environment's settings
+	exec .build/release/memory-gateway
+
+build: deps ## Build a release
+	swift build -c release --product memory-gateway
+
+test: test-deps ## Run all tests against real servers, which it starts and stops itself
+	swift test
+
+lint: ## Check format, generated files and house rules; changes nothing
+	swift format lint --strict --parallel --recursive $(wildcard $(SOURCES))
+	scripts/generate.sh --check
+	scripts/check-house-rules.sh
+
+format: ## Format all Swift sources in place
+	swift format --in-place --parallel --recursive $(wildcard $(SOURCES))
+
+generate: ## Write migrations/ and collections/ into the sources
+	scripts/generate.sh
+
+deps: ## Install the system packages that building needs
+	@scripts/install-packages.sh build
+
+test-deps: ## Install what the tests need as well: PostgreSQL, and a Python environment with the other two servers
+	@scripts/install-packages.sh build test
+	@scripts/install-python.sh $(VENV)
+
+servers: build test-deps ## Start PostgreSQL, Valkey and Qdrant on free ports, and a shell with their variables
+	$(SERVERS) $(SHELL)
+
+demo: build test-deps ## Start the three servers in a temporary folder, and the gateway on 8090 with them
+	$(SERVERS) .build/release/memory-gateway
+
+eval: build test-deps ## Measure retrieval on the LoCoMo conversations of ../shared/eval, or of EVAL_DIR
+	@test -n "$(EVAL)" || { echo "set EVAL_DIR to the folder with run_eval.py"; exit 1; }
+	scripts/eval.sh "$(EVAL)" $(PYTHON)
+
+durability: build test-deps ## kill -9 the gateway under load, and look for what it had acknowledged
+	$(SERVERS) $(PYTHON) Tests/Support/durability.py .build/release/memory-gateway
+
+clean: ## Remove what was built
+	rm -rf .build $(VENV)

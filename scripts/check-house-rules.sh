@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The rules of CONTRIBUTING.md that a formatter does not know.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=0
+
+refuse() { # refuse RULE PATTERN PATH... : fails when the pattern is found
+    local rule=$1 pattern=$2 found
+    shift 2
+    if found=$(grep -rnE --include='*.swift' "$pattern" "$@"); then
+        printf '%s\n%s\n\n' "$rule" "$found" >&2
+        failed=1
+    fi
+}
+
+core=Sources/MemoryCore
+refuse 'Traps on data from outside:' '\btry!|\bfatalError\(' Sources
+refuse 'An empty catch:' 'catch *\{ *\}' Sources
+refuse 'The library prints:' '(^|[^a-zA-Z_.])print\(' $core
+refuse 'Unstructured tasks (Memory.startBackground holds the one there is):' '\bTask *\{|Task\.detached' \
+    $(find Sources -name '*.swift' ! -path "$core/Memory.swift")
+refuse 'The compiler proof of Sendable is switched off:' '@unchecked Sendable|nonisolated\(unsafe\)' Sources
+for module in CPostgres:Postgres CHiredis:Valkey CCurl:Curl CStemmer:Retrieval; do
+    refuse "${module%%:*} outside ${module##*:}:" "import ${module%%:*}" \
+        $(find Sources -name '*.swift' ! -path "$core/${module##*:}/*")
+done
+refuse 'Tests that wait instead of knowing:' 'usleep\(|\bsleep\([0-9]|\.disabled\(\)' Tests
+
+for previous in migrations/*.sql; do
+    case $(basename "$previous") in
+        [0-9][0-9][0-9]_*.sql) ;;
+        *) echo "Not NNN_name.sql: $previous" >&2; failed=1 ;;
+    esac
+done
+[ $failed = 0 ] && echo "House rules hold."
+exit $failed
