@@ -21,7 +21,7 @@ build: deps ## Build a release
 	swift build -c release --product memory-gateway
 
 test: test-deps ## Run all tests against real servers, which it starts and stops itself
-	swift test
+	swift test --disable-xctest
 
 lint: ## Check format, generated files and house rules; changes nothing
 	swift format lint --strict --parallel --recursive $(wildcard $(SOURCES))

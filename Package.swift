@@ -58,5 +58,33 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "MemoryTestSupport",
+            dependencies: [
+                "MemoryCore",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+            ],
+            path: "Tests/Support",
+            exclude: ["servers.py", "qdrant_front.py", "requirements.txt"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "MemoryCoreTests",
+            dependencies: [
+                "MemoryCore", "MemoryTestSupport",
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "MemoryGatewayTests",
+            dependencies: [
+                "MemoryCore", "MemoryGateway", "MemoryTestSupport",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
     ]
 )

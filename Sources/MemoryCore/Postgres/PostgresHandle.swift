@@ -50,8 +50,8 @@ import Glibc
         var keys = unsafe parameters.map { unsafe UnsafePointer(strdup($0.0)) } + [nil]
         var values = unsafe parameters.map { unsafe UnsafePointer(strdup($0.1)) } + [nil]
         defer {
-            for unsafekey in unsafe keys { unsafe free(UnsafeMutablePointer(mutating: key)) }
-            for unsafevalue in unsafe values { unsafe free(UnsafeMutablePointer(mutating: value)) }
+            unsafe Self.release(keys)
+            unsafe Self.release(values)
         }
         guard let connection = unsafe PQconnectStartParams(&keys, &values, 1) else {
             throw .unavailable(.postgres, "libpq has no memory for a connection")
@@ -95,6 +95,10 @@ import Glibc
         }
     }
 
+    private static func release(_ strings: [UnsafePointer<CChar>?]) {
+        unsafe strings.forEach { unsafe free(UnsafeMutablePointer(mutating: $0)) }
+    }
+
     // MARK: Statements
 
     /// Prepares a statement under a name.
@@ -108,7 +112,7 @@ import Glibc
         var pointers = unsafe values.map { value in
             unsafe value.map { unsafe UnsafePointer<CChar>(strdup($0)) } ?? nil
         }
-        defer { for unsafepointer in unsafe pointers { unsafe free(UnsafeMutablePointer(mutating: pointer)) } }
+        defer { unsafe Self.release(pointers) }
         let sent = unsafe PQsendQueryPrepared(
             connection, name, Int32(clamping: values.count), &pointers, nil, nil, 0)
         guard sent == 1 else { throw lost() }

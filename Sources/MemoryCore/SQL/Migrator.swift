@@ -60,7 +60,11 @@ struct Migrator: Sendable {
 
     /// The recorded names and checksums; empty before the first migration.
     private static func history(_ session: any SQLSession) throws(MemoryError) -> [(name: String, checksum: String)] {
-        let exists = try session.query("SELECT to_regclass('schema_migrations') IS NOT NULL", [])
+        // By a scan: `to_regclass` may answer from a cache that another gateway's commit has not reached.
+        let exists = try session.query(
+            """
+            SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations')
+            """, [])
         guard exists.first?.optionalText(0) == "t" else { return [] }
         var history: [(String, String)] = []
         for row in try session.query("SELECT name, checksum FROM schema_migrations ORDER BY name COLLATE \"C\"", []) {

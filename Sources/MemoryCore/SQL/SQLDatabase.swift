@@ -82,6 +82,7 @@ protocol SQLDatabase: Sendable {
 
     /// Runs the body in a transaction. The body may run again after a conflict or a lost connection, so it must have no
     /// effect outside the database. When it throws, nothing is stored; the error then carries an `outcome`.
+    @discardableResult
     func write<Value: Sendable>(
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value
@@ -91,6 +92,7 @@ protocol SQLDatabase: Sendable {
 }
 
 extension SQLDatabase {
+    @discardableResult
     func write<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {

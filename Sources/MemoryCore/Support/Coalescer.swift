@@ -51,6 +51,9 @@ final class Coalescer<Input: Sendable, Output: Sendable>: Sendable {
         self.work = work
     }
 
+    /// How many calls wait for a batch to lead or to join.
+    var waitingCount: Int { state.withLock { $0.waiting.count } }
+
     /// Adds one call to the next batch, and waits for its result.
     func submit(_ input: Input, deadline: Deadline) async throws(MemoryError) -> Output {
         let call = Call(input: input, deadline: deadline, waiter: nil)

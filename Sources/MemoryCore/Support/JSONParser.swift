@@ -49,11 +49,11 @@ private struct JSONParser {
     }
 
     mutating func value(depth: Int) throws(JSON.ParseError) -> JSON {
-        guard depth <= maxDepth else { throw failure("nested deeper than \(maxDepth)") }
         skipSpace()
         switch current {
-        case UInt8(ascii: "{"): return .object(try object(depth: depth + 1))
-        case UInt8(ascii: "["): return .array(try array(depth: depth + 1))
+        case UInt8(ascii: "{"), UInt8(ascii: "["):
+            guard depth < maxDepth else { throw failure("nested deeper than \(maxDepth)") }
+            return take(UInt8(ascii: "{")) ? .object(try object(depth: depth + 1)) : .array(try array(depth: depth + 1))
         case UInt8(ascii: "\""): return .string(try string())
         case UInt8(ascii: "t"): return try word("true", .bool(true))
         case UInt8(ascii: "f"): return try word("false", .bool(false))
@@ -87,7 +87,6 @@ private struct JSONParser {
     }
 
     mutating func object(depth: Int) throws(JSON.ParseError) -> JSONObject {
-        position += 1
         var members: [JSONObject.Member] = []
         skipSpace()
         if take(UInt8(ascii: "}")) { return JSONObject() }

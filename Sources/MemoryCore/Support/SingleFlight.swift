@@ -28,6 +28,9 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         return (try result.get(), false)
     }
 
+    /// How many calls wait for this key's computation.
+    func waitingCount(_ key: Key) -> Int { flights.withLock { $0[key]?.count ?? 0 } }
+
     /// Waits for the flight's result; nil when it has landed already.
     private func join(_ key: Key) async -> Result<Value, MemoryError>? {
         await withCheckedContinuation { (waiter: Waiter) in

@@ -49,19 +49,22 @@ final class ValkeyConnection: Sendable {
         }
     }
 
+    /// The driver code of a refusal because there is no connection: nothing was sent.
+    static let notConnected = "not connected"
+
     /// Sends commands as one part of a pipeline.
     func run(_ commands: [ValkeyCommand], deadline: Deadline) async throws(MemoryError) -> Replies {
         let result = await withCheckedContinuation {
             (done: CheckedContinuation<Result<Replies, MemoryError>, Never>) in
             let refusal: String? = state.withLock { state in
-                if !state.isConnected || state.isClosed { return "not connected" }
+                if !state.isConnected || state.isClosed { return Self.notConnected }
                 if state.waitingCommands + commands.count > configuration.maxWaiting { return "too many commands wait" }
                 state.waitingCommands += commands.count
                 state.calls.append(Call(commands: commands, deadline: deadline, done: done))
                 return nil
             }
             if let refusal {
-                done.resume(returning: .failure(.unavailable(.valkey, refusal)))
+                done.resume(returning: .failure(.unavailable(.valkey, refusal, driverCode: refusal)))
             } else {
                 available.signal()
             }

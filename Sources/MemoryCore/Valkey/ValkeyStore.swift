@@ -75,15 +75,24 @@ final class ValkeyStore: ShortTermStore {
         try await send(commands.map { $0.map { Array($0.utf8) } }, deadline)
     }
 
-    /// Sends over the next connection; an error reply of any command is thrown.
-    private func send(_ commands: [ValkeyCommand], _ deadline: Deadline) async throws(MemoryError)
-        -> ValkeyConnection.Replies
-    {
-        let index = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
-        let answer = try await connections[index % connections.count].run(commands, deadline: deadline)
-        for case .error(let message) in answer.replies {
-            throw .unavailable(.valkey, message, driverCode: message.errorClass)
+    /// Sends over the next connection that is there; an error reply of any command is thrown.
+    private func send(
+        _ commands: [ValkeyCommand], _ deadline: Deadline
+    ) async throws(MemoryError) -> ValkeyConnection.Replies {
+        let first = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
+        var attempt = 0
+        while true {
+            do throws(MemoryError) {
+                let connection = connections[(first + attempt) % connections.count]
+                let answer = try await connection.run(commands, deadline: deadline)
+                for case .error(let message) in answer.replies {
+                    throw MemoryError.unavailable(.valkey, message, driverCode: message.errorClass)
+                }
+                return answer
+            } catch {
+                attempt += 1
+                guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else { throw error }
+            }
         }
-        return answer
     }
 }

@@ -1,0 +1,160 @@
+import Foundation
+import Logging
+import Synchronization
+
+@testable public import MemoryCore
+
+/// A memory of its own for one test: its own database, keys and clients on the shared servers, or servers of its own
+/// where a test wants to stop them.
+public struct TestWorld: Sendable {
+    /// The settings; a second gateway on the same stores is opened with the same.
+    public var configuration = MemoryConfiguration()
+    /// A client that no other test uses; so are the next 9,999.
+    public let client: Int
+    /// The servers that are this test's own.
+    public let servers: [TestServers.Name: TestServers.Name]
+
+    private static let count = Atomic<Int>(0)
+    private static let template = Template()
+
+    /// Makes a world, runs the test in it, and drops its database.
+    @discardableResult
+    public static func with<Result: Sendable>(
+        own: Set<TestServers.Name> = [], configure: @Sendable (inout MemoryConfiguration) -> Void = { _ in },
+        _ test: (TestWorld) async throws -> Result
+    ) async throws -> Result {
+        let world = try await TestWorld(own: own, configure: configure)
+        let result: Swift.Result<Result, any Error>
+        do {
+            result = .success(try await test(world))
+        } catch {
+            result = .failure(error)
+        }
+        for name in world.servers.values { try await TestServers.shared.perform(.kill, name) }
+        return try result.get()
+    }
+
+    private init(
+        own: Set<TestServers.Name>, configure: @Sendable (inout MemoryConfiguration) -> Void
+    ) async throws {
+        let number = Self.count.wrappingAdd(1, ordering: .relaxed).newValue
+        client = number * 10_000
+        servers = Dictionary(uniqueKeysWithValues: own.map { ($0, $0.own) })
+        configuration.postgres.port = try await TestServers.shared.port(servers[.postgres] ?? .postgres)
+        configuration.valkey.port = try await TestServers.shared.port(servers[.valkey] ?? .valkey)
+        let qdrant = try await TestServers.shared.port(servers[.qdrant] ?? .qdrant)
+        configuration.qdrant.url = "http://127.0.0.1:\(qdrant)"
+        configuration.postgres.connections = 4
+        configuration.valkey.keyPrefix = "mg\(number)"
+        // Machines that run many tests at once are slow; no test of a behaviour should fail for that.
+        configuration.budgets = .patient
+        if own.contains(.postgres) {
+            _ = try await Memory.migrate(configuration)
+        } else {
+            try await Self.template.prepare(configuration)
+            configuration.postgres.database = try await Self.template.copy("world\(number)", configuration)
+        }
+        if !own.contains(.qdrant) { try await Self.template.prepareCollections(configuration) }
+        // Ids are point ids, and worlds share collections: each world counts from elsewhere.
+        try await execute("ALTER SEQUENCE events_id_seq RESTART WITH \(number * 10_000)")
+        configure(&configuration)
+    }
+
+    /// Opens a memory, and closes it after the test.
+    public func withMemory<Result>(_ test: (Memory) async throws -> Result) async throws -> Result {
+        let memory = try await Memory.open(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        do {
+            let result = try await test(memory)
+            await memory.close()
+            return result
+        } catch {
+            await memory.close()
+            throw error
+        }
+    }
+
+    /// Does something to a server of this test's own.
+    public func perform(_ verb: TestServers.Verb, _ server: TestServers.Name) async throws {
+        guard let own = servers[server] else { throw TestServers.Failure(description: "\(server) is shared") }
+        try await TestServers.shared.perform(verb, own)
+    }
+
+    /// Runs a statement on this world's database, and answers its rows as text.
+    @discardableResult
+    public func execute(_ sql: String) async throws -> [[String?]] {
+        try await Self.execute(sql, configuration.postgres)
+    }
+
+    static func execute(_ sql: String, _ configuration: PostgresConfiguration) async throws -> [[String?]] {
+        var configuration = configuration
+        configuration.connections = 1
+        configuration.statementTimeout = .seconds(30)
+        let database = try PostgresDatabase(configuration)
+        let statement = SQL(unsafeText: sql)
+        do {
+            let rows = try await database.read(deadline: .after(.seconds(30))) { session throws(MemoryError) in
+                try session.query(statement, []).map { row in row.values.indices.map { row.optionalText($0) } }
+            }
+            await database.close()
+            return rows
+        } catch {
+            await database.close()
+            throw error
+        }
+    }
+
+    /// Waits until something holds, looking again and again; fails after 20 seconds.
+    public func eventually(
+        _ what: String, _ holds: () async throws -> Bool
+    ) async throws {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while try await !holds() {
+            guard ContinuousClock.now < deadline else {
+                throw TestServers.Failure(description: "It did not come to pass: \(what)")
+            }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+}
+
+/// A database with all migrations, copied for each world, because that is faster than migrating each.
+private actor Template {
+    private let name = "memory_template"
+    /// The one preparation, which everyone who comes meanwhile waits for.
+    private var database: Task<Void, any Error>?
+    private var collections: Task<Void, any Error>?
+
+    func prepare(_ configuration: MemoryConfiguration) async throws {
+        let task = database ?? Task { [name] in
+            _ = try await TestWorld.execute("CREATE DATABASE \(name)", configuration.postgres)
+            var configuration = configuration
+            configuration.postgres.database = name
+            _ = try await Memory.migrate(configuration)
+        }
+        database = task
+        try await task.value
+    }
+
+    func copy(_ copy: String, _ configuration: MemoryConfiguration) async throws -> String {
+        _ = try await TestWorld.execute("CREATE DATABASE \(copy) TEMPLATE \(name)", configuration.postgres)
+        return copy
+    }
+
+    func prepareCollections(_ configuration: MemoryConfiguration) async throws {
+        let task = collections ?? Task { _ = try await Memory.setUpCollections(configuration) }
+        collections = task
+        try await task.value
+    }
+}
+
+extension MemoryConfiguration.Budgets {
+    /// Ten seconds for every step.
+    fileprivate static var patient: Self {
+        var budgets = Self()
+        (budgets.remember, budgets.recall) = (.seconds(20), .seconds(20))
+        (budgets.transaction, budgets.embedContent, budgets.writeVector) = (.seconds(10), .seconds(10), .seconds(10))
+        (budgets.embedQuery, budgets.searchVectors) = (.seconds(10), .seconds(10))
+        (budgets.readRecords, budgets.searchText) = (.seconds(10), .seconds(10))
+        return budgets
+    }
+}
