@@ -82,8 +82,11 @@ let package = Package(
             name: "MemoryGatewayTests",
             dependencies: [
                 "MemoryCore", "MemoryGateway", "MemoryTestSupport",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
             ],
             swiftSettings: settings),
     ]

@@ -16,6 +16,7 @@ extension Memory {
     /// store nothing.
     ///
     /// - Throws: ``MemoryError``; where it has an `outcome`, that says whether the memory was stored.
+    @discardableResult
     public func remember(
         _ draft: MemoryDraft, idempotencyKey: String? = nil
     ) async throws(MemoryError) -> RememberReceipt {

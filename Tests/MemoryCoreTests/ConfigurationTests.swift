@@ -69,13 +69,17 @@ struct ConfigurationTests {
         #expect(configuration.embeddings?.apiKey?.revealed == "or-key")
     }
 
-    @Test("A wrong value is one line that names the variable and hides the value", arguments: [
-        ("POSTGRES_PORT", "s3cret"), ("POSTGRES_PORT", "0"), ("POSTGRES_PORT", "65536"), ("VALKEY_URL", "http://s3cret"),
-        ("VALKEY_URL", "redis://:s3cret@/0"), ("VALKEY_URL", "redis://h/s3cret"), ("DATABASE_URL", "mysql://u:s3cret@h/d"),
-        ("QDRANT_URL", "qdrant-s3cret"), ("QDRANT_URL", "http://user:s3cret@host"), ("QDRANT_PORT", "-1"),
-        ("EMBEDDINGS_URL", "ftp://s3cret"), ("AUTO_SETUP", "perhaps"), ("RECALL_DENSE_WEIGHT", "1.5"),
-        ("QDRANT_COLLECTION_PREFIX", "a/b"),
-    ])
+    @Test(
+        "A wrong value is one line that names the variable and hides the value",
+        arguments: [
+            ("POSTGRES_PORT", "s3cret"), ("POSTGRES_PORT", "0"), ("POSTGRES_PORT", "65536"),
+            ("VALKEY_URL", "http://s3cret"),
+            ("VALKEY_URL", "redis://:s3cret@/0"), ("VALKEY_URL", "redis://h/s3cret"),
+            ("DATABASE_URL", "mysql://u:s3cret@h/d"),
+            ("QDRANT_URL", "qdrant-s3cret"), ("QDRANT_URL", "http://user:s3cret@host"), ("QDRANT_PORT", "-1"),
+            ("EMBEDDINGS_URL", "ftp://s3cret"), ("AUTO_SETUP", "perhaps"), ("RECALL_DENSE_WEIGHT", "1.5"),
+            ("QDRANT_COLLECTION_PREFIX", "a/b"),
+        ])
     func wrong(_ name: String, _ value: String) throws {
         var variables = [name: value]
         if name == "EMBEDDINGS_DIMENSIONS" { variables["EMBEDDINGS_URL"] = "http://h/v1" }
@@ -95,7 +99,9 @@ struct ConfigurationTests {
         configuration.password = secret
         var dumped = ""
         dump(configuration, to: &dumped)
-        for text in ["\(secret)", String(reflecting: secret), "\(configuration)", String(reflecting: configuration), dumped] {
+        for text in [
+            "\(secret)", String(reflecting: secret), "\(configuration)", String(reflecting: configuration), dumped,
+        ] {
             #expect(!text.contains("hunter2"))
         }
     }
@@ -150,11 +156,13 @@ struct BundledFileTests {
         }
     }
 
-    @Test("A wrong definition names the file and the key", arguments: [
-        (#"{"version": 1, "name": "x", "colour": 1}"#, "unknown key colour"), (#"{"version": 2}"#, "version"),
-        (#"{"version": 1, "name": "y"}"#, "name"), ("[]", "object"), ("{", "byte"),
-        (#"{"version": 1, "name": "x", "name": "x"}"#, "twice"),
-    ])
+    @Test(
+        "A wrong definition names the file and the key",
+        arguments: [
+            (#"{"version": 1, "name": "x", "colour": 1}"#, "unknown key colour"), (#"{"version": 2}"#, "version"),
+            (#"{"version": 1, "name": "y"}"#, "name"), ("[]", "object"), ("{", "byte"),
+            (#"{"version": 1, "name": "x", "name": "x"}"#, "twice"),
+        ])
     func wrong(_ text: String, _ expected: String) throws {
         let error = try #require(throws: MemoryError.self) {
             try CollectionDefinition(BundledFile(name: "x.json", text: text))

@@ -32,7 +32,7 @@ struct EmbedderTests {
         "\"\(Data(values.littleEndianBytes).base64EncodedString())\""
     }
 
-    @Test("Floats and base64 give the same unit vector, padded to 1536", .timeLimit(.minutes(1)))
+    @Test("Floats and base64 give the same unit vector, padded to 1536", .timeLimit(.minutes(5)))
     func formats() async throws {
         for text in ["[3, 4]", Self.base64([3, 4])] {
             let (results, _) = try await embed(["a"]) { _ in Self.data(Self.item(0, text)) }
@@ -43,11 +43,13 @@ struct EmbedderTests {
         }
     }
 
-    @Test("Vectors are matched by index, not by order", .timeLimit(.minutes(1)))
+    @Test("Vectors are matched by index, not by order", .timeLimit(.minutes(5)))
     func order() async throws {
-        let (results, asked) = try await embed(["a", "b"], answering: { _ in
-            Self.data(Self.item(1, "[0, 1]"), Self.item(0, "[1, 0]"))
-        }, key: "sk-1")
+        let (results, asked) = try await embed(
+            ["a", "b"],
+            answering: { _ in
+                Self.data(Self.item(1, "[0, 1]"), Self.item(0, "[1, 0]"))
+            }, key: "sk-1")
         #expect(try results.map { try $0.get()[0] } == [1, 0])
         #expect(asked.count == 1)
         #expect(asked[0].path == "/v1/embeddings")
@@ -56,21 +58,23 @@ struct EmbedderTests {
         #expect(body == ["model": "m", "encoding_format": "base64", "input": ["a", "b"]])
     }
 
-    @Test("An answer that makes no sense is an error", .timeLimit(.minutes(1)), arguments: [
-        "<html>", "{}", #"{"error": {"message": "no"}}"#, #"{"data": []}"#, #"{"data": [{"index": 0}]}"#,
-        #"{"data": [{"index": 1, "embedding": [1]}]}"#, #"{"data": [{"index": 0, "embedding": []}]}"#,
-        #"{"data": [{"index": 0, "embedding": [0, 0]}]}"#, #"{"data": [{"index": 0, "embedding": [null]}]}"#,
-        #"{"data": [{"index": 0, "embedding": ["1"]}]}"#, #"{"data": [{"index": 0, "embedding": [1e39]}]}"#,
-        #"{"data": [{"index": 0, "embedding": "AAA"}]}"#, #"{"data": [{"index": 0, "embedding": "////fw=="}]}"#,
-        #"{"data": [{"index": 0.5, "embedding": [1]}]}"#, #"{"data": [{"index": 0, "embedding": "AAAAAA=="}]}"#,
-    ])
+    @Test(
+        "An answer that makes no sense is an error", .timeLimit(.minutes(5)),
+        arguments: [
+            "<html>", "{}", #"{"error": {"message": "no"}}"#, #"{"data": []}"#, #"{"data": [{"index": 0}]}"#,
+            #"{"data": [{"index": 1, "embedding": [1]}]}"#, #"{"data": [{"index": 0, "embedding": []}]}"#,
+            #"{"data": [{"index": 0, "embedding": [0, 0]}]}"#, #"{"data": [{"index": 0, "embedding": [null]}]}"#,
+            #"{"data": [{"index": 0, "embedding": ["1"]}]}"#, #"{"data": [{"index": 0, "embedding": [1e39]}]}"#,
+            #"{"data": [{"index": 0, "embedding": "AAA"}]}"#, #"{"data": [{"index": 0, "embedding": "////fw=="}]}"#,
+            #"{"data": [{"index": 0.5, "embedding": [1]}]}"#, #"{"data": [{"index": 0, "embedding": "AAAAAA=="}]}"#,
+        ])
     func nonsense(_ body: String) async throws {
         let (results, _) = try await embed(["a"]) { _ in StubServer.Answer(200, body) }
         #expect(results.count == 1)
         #expect(throws: MemoryError.self) { try results[0].get() }
     }
 
-    @Test("Too many dimensions is an error of the settings that names both numbers", .timeLimit(.minutes(1)))
+    @Test("Too many dimensions is an error of the settings that names both numbers", .timeLimit(.minutes(5)))
     func dimensions() async throws {
         let (results, _) = try await embed(["a"]) { _ in
             Self.data(Self.item(0, "[\(Array(repeating: "1", count: 3072).joined(separator: ","))]"))
@@ -80,9 +84,11 @@ struct EmbedderTests {
         #expect(error.message.contains("3072") && error.message.contains("1536"))
     }
 
-    @Test("A refusal says whether to come again, and when", .timeLimit(.minutes(1)), arguments: [
-        (429, true), (500, true), (502, true), (401, true), (400, false), (422, false),
-    ])
+    @Test(
+        "A refusal says whether to come again, and when", .timeLimit(.minutes(5)),
+        arguments: [
+            (429, true), (500, true), (502, true), (401, true), (400, false), (422, false),
+        ])
     func refusals(_ status: Int, _ isRetriable: Bool) async throws {
         let (results, _) = try await embed(["a"]) { _ in
             StubServer.Answer(status, #"{"error": {"message": "no"}}"#, headers: ["Retry-After": "7"])
@@ -92,7 +98,7 @@ struct EmbedderTests {
         #expect(error.retryAfter == .seconds(7))
     }
 
-    @Test("A text that is always refused fails alone", .timeLimit(.minutes(1)))
+    @Test("A text that is always refused fails alone", .timeLimit(.minutes(5)))
     func poison() async throws {
         let texts = (0..<9).map { $0 == 5 ? "poison" : "text \($0)" }
         let (results, asked) = try await embed(texts) { asked in
@@ -105,7 +111,7 @@ struct EmbedderTests {
         #expect(asked.count < 12)
     }
 
-    @Test("Redirects are not followed", .timeLimit(.minutes(1)))
+    @Test("Redirects are not followed", .timeLimit(.minutes(5)))
     func redirects() async throws {
         let (results, asked) = try await embed(["a"]) { _ in
             StubServer.Answer(302, "", headers: ["Location": "http://169.254.169.254/"])
@@ -114,14 +120,15 @@ struct EmbedderTests {
         #expect(asked.count == 1)
     }
 
-    @Test("An answer without end is cut off at its size", .timeLimit(.minutes(1)))
+    @Test("An answer without end is cut off at its size", .timeLimit(.minutes(5)))
     func huge() async throws {
-        let (results, _) = try await embed(["a"]) { _ in StubServer.Answer(200, String(repeating: " ", count: 4 << 20)) }
+        let (results, _) = try await embed(["a"]) { _ in StubServer.Answer(200, String(repeating: " ", count: 4 << 20))
+        }
         let error = try #require(throws: MemoryError.self) { try results[0].get() }
         #expect(error.code == .badReply)
     }
 
-    @Test("A provider that is not there is unavailable, at once", .timeLimit(.minutes(1)))
+    @Test("A provider that is not there is unavailable, at once", .timeLimit(.minutes(5)))
     func absent() async throws {
         let embedder = try OpenAIEmbedder(EmbeddingsConfiguration(url: "http://127.0.0.1:1/v1", model: "m"))
         let results = await embedder.embed(["a", "b"], deadline: .after(.seconds(10)))

@@ -6,29 +6,40 @@ import Testing
 struct JSONTests {
     private func parse(_ text: String) throws -> JSON { try JSON.parse(Array(text.utf8)) }
 
-    @Test("Accepted texts give their values", arguments: [
-        (#"{"a": [1, -2.5, 1e3, true, false, null, "x"]}"#, JSON.object(["a": [1, -2.5, 1000, true, false, nil, "x"]])),
-        (#""\u00e9\ud83d\ude00\n\/""#, "é😀\n/"), ("9223372036854775807", .int(.max)),
-        ("9223372036854775808", .double(9_223_372_036_854_775_808)), (" [ ] ", .array([])), ("{}", .object(JSONObject())),
-        ("-0", 0),
-    ])
+    @Test(
+        "Accepted texts give their values",
+        arguments: [
+            (
+                #"{"a": [1, -2.5, 1e3, true, false, null, "x"]}"#,
+                JSON.object(["a": [1, -2.5, 1000, true, false, nil, "x"]])
+            ),
+            (#""\u00e9\ud83d\ude00\n\/""#, "é😀\n/"), ("9223372036854775807", .int(.max)),
+            ("9223372036854775808", .double(9_223_372_036_854_775_808)), (" [ ] ", .array([])),
+            ("{}", .object(JSONObject())),
+            ("-0", 0),
+        ])
     func accepts(_ text: String, _ expected: JSON) throws {
         #expect(try parse(text) == expected)
     }
 
-    @Test("What no store could keep unchanged is refused", arguments: [
-        "", "{", "[1,]", "{\"a\":1,}", "01", "1.", ".5", "+1", "1e", "1e400", "-1e400", "NaN", "Infinity", "'a'", "\"\u{1}\"",
-        #""\u0000""#, #""\ud800""#, #""\ud800\u0041""#, #""\x""#, #""\u12g4""#, "tru", "[1] 2", #"{"a":1,"a":2}"#,
-        #"{"a":1,"\u0061":2}"#, "{\"a\" 1}", "\"abc", "\u{FEFF}{}",
-    ])
+    @Test(
+        "What no store could keep unchanged is refused",
+        arguments: [
+            "", "{", "[1,]", "{\"a\":1,}", "01", "1.", ".5", "+1", "1e", "1e400", "-1e400", "NaN", "Infinity", "'a'",
+            "\"\u{1}\"",
+            #""\u0000""#, #""\ud800""#, #""\ud800\u0041""#, #""\x""#, #""\u12g4""#, "tru", "[1] 2", #"{"a":1,"a":2}"#,
+            #"{"a":1,"\u0061":2}"#, "{\"a\" 1}", "\"abc", "\u{FEFF}{}",
+        ])
     func refuses(_ text: String) {
         #expect(throws: JSON.ParseError.self) { try parse(text) }
     }
 
-    @Test("Bytes that are not UTF-8 are refused", arguments: [
-        [0x22, 0xFF, 0x22], [0x22, 0xC0, 0x80, 0x22], [0x22, 0xED, 0xA0, 0x80, 0x22], [0x22, 0, 0x22],
-        [0xFE, 0xFF, 0, 0x31], [0x31, 0, 0x32, 0],
-    ] as [[UInt8]])
+    @Test(
+        "Bytes that are not UTF-8 are refused",
+        arguments: [
+            [0x22, 0xFF, 0x22], [0x22, 0xC0, 0x80, 0x22], [0x22, 0xED, 0xA0, 0x80, 0x22], [0x22, 0, 0x22],
+            [0xFE, 0xFF, 0, 0x31], [0x31, 0, 0x32, 0],
+        ] as [[UInt8]])
     func refusesBytes(_ bytes: [UInt8]) {
         #expect(throws: JSON.ParseError.self) { try JSON.parse(bytes) }
     }
@@ -80,7 +91,9 @@ struct JSONTests {
         var writer = JSONWriter()
         writer.vector(values)
         let parsed = try #require(try JSON.parse(writer.bytes).array).compactMap(\.double)
-        for (parsed, value) in zip(parsed, values) { #expect(abs(parsed - Double(value)) <= max(5e-7, Double(value) * 1e-6)) }
+        for (parsed, value) in zip(parsed, values) {
+            #expect(abs(parsed - Double(value)) <= max(5e-7, Double(value) * 1e-6))
+        }
         #expect(parsed.count == values.count)
     }
 }
@@ -98,7 +111,8 @@ extension JSON {
             }
             return .string(String(String.UnicodeScalarView(scalars)))
         case 6:
-            return .array((0..<Int.random(in: 0..<5, using: &generator)).map { _ in random(using: &generator, depth: depth - 1) })
+            return .array(
+                (0..<Int.random(in: 0..<5, using: &generator)).map { _ in random(using: &generator, depth: depth - 1) })
         default:
             var object = JSONObject()
             for index in 0..<Int.random(in: 0..<20, using: &generator) {

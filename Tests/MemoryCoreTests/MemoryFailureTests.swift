@@ -13,7 +13,9 @@ struct MemoryFailureTests {
 
     // MARK: Qdrant
 
-    @Test("Without Qdrant a memory is stored, recalled by its words, and indexed when Qdrant is back", .timeLimit(.minutes(1)))
+    @Test(
+        "Without Qdrant a memory is stored, recalled by its words, and indexed when Qdrant is back",
+        .timeLimit(.minutes(5)))
     func qdrantDown() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -42,7 +44,7 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("A memory deleted while Qdrant is down is not recalled, and its point goes later", .timeLimit(.minutes(1)))
+    @Test("A memory deleted while Qdrant is down is not recalled, and its point goes later", .timeLimit(.minutes(5)))
     func deleteWithoutQdrant() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -52,14 +54,15 @@ struct MemoryFailureTests {
                 try await world.perform(.start, .qdrant)
                 #expect(try await memory.recall("forget", client: world.client).isEmpty)
                 try await world.eventually("the outbox is empty") { try await outboxIsEmpty(world) }
-                let query = VectorQuery(clientID: world.client, sparse: .query("forget"), filter: RecallFilter(), limit: 5, now: .now)
+                let query = VectorQuery(
+                    clientID: world.client, sparse: .query("forget"), filter: RecallFilter(), limit: 5, now: .now)
                 let answer = try await memory.vectors.search([query], in: .events, deadline: .after(.seconds(10)))
                 #expect(answer[0].sparse.isEmpty)
             }
         }
     }
 
-    @Test("A gateway that starts without Qdrant creates the collections when it comes", .timeLimit(.minutes(1)))
+    @Test("A gateway that starts without Qdrant creates the collections when it comes", .timeLimit(.minutes(5)))
     func startWithoutQdrant() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await world.perform(.kill, .qdrant)
@@ -75,7 +78,7 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("Rows of a gateway that died are delivered by another, each once", .timeLimit(.minutes(1)))
+    @Test("Rows of a gateway that died are delivered by another, each once", .timeLimit(.minutes(5)))
     func orphans() async throws {
         try await TestWorld.with { world async throws in
             try await world.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (\(world.client), 'x')")
@@ -100,7 +103,7 @@ struct MemoryFailureTests {
 
     // MARK: Valkey
 
-    @Test("Without Valkey everything is served, uncached, and nothing stale when it is back", .timeLimit(.minutes(1)))
+    @Test("Without Valkey everything is served, uncached, and nothing stale when it is back", .timeLimit(.minutes(5)))
     func valkeyDown() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -126,7 +129,7 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("Another gateway serves nothing stale after a write whose cache was away", .timeLimit(.minutes(1)))
+    @Test("Another gateway serves nothing stale after a write whose cache was away", .timeLimit(.minutes(5)))
     func valkeyDownForOne() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -140,20 +143,27 @@ struct MemoryFailureTests {
                     let receipt = try await other.remember("tea at five", client: world.client)
                     #expect(receipt.failed == [.valkey])
                 }
-                try await world.eventually("the first gateway sees both") { try await memory.recall(request).count == 2 }
+                try await world.eventually("the first gateway sees both") {
+                    try await memory.recall(request).count == 2
+                }
             }
         }
     }
 
-    @Test("Garbage under our keys is a miss", .timeLimit(.minutes(1)))
+    @Test("Garbage under our keys is a miss", .timeLimit(.minutes(5)))
     func garbage() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { memory async throws in
                 let receipt = try await memory.remember("tea at four", client: world.client)
                 let request = RecallRequest(query: "tea", clientID: world.client)
                 let prefix = "\(world.configuration.valkey.keyPrefix):{c\(world.client)}"
-                let keys = ["recall:\(request.fingerprint)", "generation", "memory:\(receipt.memoryID)"].map { "\(prefix):\($0)" }
-                for value in [[], Array("garbage".utf8), CacheEnvelope.seal(Array("[]".utf8), clientID: world.client + 1, key: keys[0])] {
+                let keys = ["recall:\(request.fingerprint)", "generation", "memory:\(receipt.memoryID)"].map {
+                    "\(prefix):\($0)"
+                }
+                for value in [
+                    [], Array("garbage".utf8),
+                    CacheEnvelope.seal(Array("[]".utf8), clientID: world.client + 1, key: keys[0]),
+                ] {
                     _ = try await memory.recall(request)
                     let entries = keys.map { ShortTermEntry(key: $0, value: value, timeToLive: .seconds(60)) }
                     try await memory.cache.store.set(entries, deadline: .after(.seconds(10)))
@@ -166,7 +176,7 @@ struct MemoryFailureTests {
 
     // MARK: Postgres
 
-    @Test("Without Postgres nothing is stored anywhere, and a cached recall is still served", .timeLimit(.minutes(1)))
+    @Test("Without Postgres nothing is stored anywhere, and a cached recall is still served", .timeLimit(.minutes(5)))
     func postgresDown() async throws {
         try await TestWorld.with(own: [.postgres]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -175,7 +185,10 @@ struct MemoryFailureTests {
                 _ = try await memory.recall(request)
                 try await world.eventually("the recall is cached") { try await memory.recall(request).isCached }
                 try await world.perform(.kill, .postgres)
-                for draft in [MemoryDraft(clientID: world.client, content: "lost in the fall"), MemoryDraft(clientID: world.client + 1, content: "lost")] {
+                for draft in [
+                    MemoryDraft(clientID: world.client, content: "lost in the fall"),
+                    MemoryDraft(clientID: world.client + 1, content: "lost"),
+                ] {
                     let error = await #expect(throws: MemoryError.self) { try await memory.remember(draft) }
                     #expect(error?.code == .unavailable)
                     #expect(error?.outcome == .notStored)
@@ -187,22 +200,32 @@ struct MemoryFailureTests {
                 #expect(try await memory.recall(request).isCached)
                 #expect(try await memory.memory(kept.memoryID, client: world.client).content == "tea at four")
                 // A new question: found by vectors, and every record of it is in the cache.
-                #expect(try await memory.recall("at what time is tea?", client: world.client).map(\.record.id) == [kept.memoryID])
-                await #expect(throws: MemoryError.self) { try await memory.memory(kept.memoryID + 1, client: world.client) }
+                #expect(
+                    try await memory.recall("at what time is tea?", client: world.client).map(\.record.id) == [
+                        kept.memoryID
+                    ])
+                await #expect(throws: MemoryError.self) {
+                    try await memory.memory(kept.memoryID + 1, client: world.client)
+                }
                 #expect(await !memory.isReady())
-                let query = VectorQuery(clientID: world.client, sparse: .query("lost in the fall"), filter: RecallFilter(), limit: 5, now: .now)
+                let query = VectorQuery(
+                    clientID: world.client, sparse: .query("lost in the fall"), filter: RecallFilter(), limit: 5,
+                    now: .now)
                 let points = try await memory.vectors.search([query], in: .events, deadline: .after(.seconds(10)))
                 #expect(points[0].sparse.isEmpty)
                 try await world.perform(.start, .postgres)
                 try await world.eventually("it stores again") {
                     (try? await memory.remember("found again", client: world.client)) != nil
                 }
-                #expect(try await world.execute("SELECT count(*) FROM events WHERE payload ->> 'content' LIKE 'lost%'") == [["0"]])
+                #expect(
+                    try await world.execute("SELECT count(*) FROM events WHERE payload ->> 'content' LIKE 'lost%'") == [
+                        ["0"]
+                    ])
             }
         }
     }
 
-    @Test("A gateway that starts without Postgres opens, and is ready when it comes", .timeLimit(.minutes(1)))
+    @Test("A gateway that starts without Postgres opens, and is ready when it comes", .timeLimit(.minutes(5)))
     func startWithoutPostgres() async throws {
         try await TestWorld.with(own: [.postgres]) { world async throws in
             try await world.perform(.kill, .postgres)
@@ -215,7 +238,9 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("Postgres killed under load loses nothing that was acknowledged, and says nothing false", .timeLimit(.minutes(2)))
+    @Test(
+        "Postgres killed under load loses nothing that was acknowledged, and says nothing false",
+        .timeLimit(.minutes(5)))
     func postgresKilledUnderLoad() async throws {
         try await TestWorld.with(own: [.postgres]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -276,7 +301,9 @@ struct MemoryFailureTests {
         return StubServer.Answer(200, #"{"data": [\#(items)]}"#)
     }
 
-    @Test("Without the provider a memory is stored, recall is degraded, and both are whole when it is back", .timeLimit(.minutes(1)))
+    @Test(
+        "Without the provider a memory is stored, recall is degraded, and both are whole when it is back",
+        .timeLimit(.minutes(5)))
     func providerDown() async throws {
         let isUp = Shared(false)
         try await withProvider({ isUp.value ? Self.vectors($0) : StubServer.Answer(503, "busy") }) { memory, world in
@@ -293,9 +320,10 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("A text that the provider always refuses ends as a dead letter, and holds nobody up", .timeLimit(.minutes(2)))
+    @Test("A text that the provider always refuses ends as a dead letter, and holds nobody up", .timeLimit(.minutes(5)))
     func deadLetter() async throws {
-        try await withProvider({ $0.body.contains("poison") ? StubServer.Answer(400, "{}") : Self.vectors($0) }) { memory, world in
+        try await withProvider({ $0.body.contains("poison") ? StubServer.Answer(400, "{}") : Self.vectors($0) }) {
+            memory, world in
             let poison = try await memory.remember("poison", client: world.client)
             #expect(poison.failed == [.qdrant])
             for number in 0..<5 { try await memory.remember("food \(number)", client: world.client) }
@@ -312,13 +340,17 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("A model with too many dimensions is known at the start, with both numbers", .timeLimit(.minutes(1)))
+    @Test("A model with too many dimensions is known at the start, with both numbers", .timeLimit(.minutes(5)))
     func tooManyDimensions() async throws {
         let body = "[\(Array(repeating: "1", count: 3072).joined(separator: ","))]"
-        let error = await #expect(throws: MemoryError.self) {
-            try await withProvider({ _ in StubServer.Answer(200, #"{"data": [{"index": 0, "embedding": \#(body)}]}"#) }) { _, _ in }
+        let answer = StubServer.Answer(200, #"{"data": [{"index": 0, "embedding": \#(body)}]}"#)
+        try await StubServer.with(answering: { _ in answer }) { url, _ in
+            let settings = EmbeddingsConfiguration(url: url, model: "stub")
+            try await TestWorld.with(configure: { $0.embeddings = settings }) { world async throws in
+                let error = await #expect(throws: MemoryError.self) { try await world.withMemory { _ in } }
+                #expect(error?.code == .configuration)
+                #expect(error?.message.contains("3072") == true && error?.message.contains("1536") == true)
+            }
         }
-        #expect(error?.code == .configuration)
-        #expect(error?.message.contains("3072") == true && error?.message.contains("1536") == true)
     }
 }

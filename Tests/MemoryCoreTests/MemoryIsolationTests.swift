@@ -7,7 +7,7 @@ import Testing
 /// Several gateways on the same stores, and many clients on one gateway.
 @Suite("Memory shared by gateways and clients")
 struct MemoryIsolationTests {
-    @Test("A write through one gateway is seen by the next recall through another", .timeLimit(.minutes(2)))
+    @Test("A write through one gateway is seen by the next recall through another", .timeLimit(.minutes(5)))
     func readYourWrites() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { first async throws in
@@ -32,7 +32,9 @@ struct MemoryIsolationTests {
         }
     }
 
-    @Test("Under concurrent writes, no recall that starts after an answer misses what was answered", .timeLimit(.minutes(2)))
+    @Test(
+        "Under concurrent writes, no recall that starts after an answer misses what was answered",
+        .timeLimit(.minutes(5)))
     func readYourWritesUnderLoad() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { first async throws in
@@ -42,7 +44,8 @@ struct MemoryIsolationTests {
                             group.addTask {
                                 let (mine, other) = writer.isMultiple(of: 2) ? (first, second) : (second, first)
                                 for number in 0..<6 {
-                                    let id = try await mine.remember("number \(writer) \(number)", client: world.client).memoryID
+                                    let id = try await mine.remember("number \(writer) \(number)", client: world.client)
+                                        .memoryID
                                     let request = RecallRequest(query: "number", clientID: world.client, limit: 100)
                                     let found = try await other.recall(request).hits.map(\.record.id)
                                     #expect(found.contains(id))
@@ -56,7 +59,7 @@ struct MemoryIsolationTests {
         }
     }
 
-    @Test("Twenty clients that ask the same at once each find only their own", .timeLimit(.minutes(2)))
+    @Test("Twenty clients that ask the same at once each find only their own", .timeLimit(.minutes(5)))
     func clients() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { memory async throws in
@@ -87,14 +90,18 @@ struct MemoryIsolationTests {
                     try await group.waitForAll()
                 }
                 let foreign = try #require(ids[clients[1]]?.first)
-                let read = await #expect(throws: MemoryError.self) { try await memory.memory(foreign, client: clients[0]) }
-                let deletion = await #expect(throws: MemoryError.self) { try await memory.delete(foreign, client: clients[0]) }
+                let read = await #expect(throws: MemoryError.self) {
+                    try await memory.memory(foreign, client: clients[0])
+                }
+                let deletion = await #expect(throws: MemoryError.self) {
+                    try await memory.delete(foreign, client: clients[0])
+                }
                 #expect(read?.code == .notFound && deletion?.code == .notFound)
             }
         }
     }
 
-    @Test("Points that a vector store lies about are no hits", .timeLimit(.minutes(1)))
+    @Test("Points that a vector store lies about are no hits", .timeLimit(.minutes(5)))
     func foreignPoints() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { memory async throws in
@@ -102,7 +109,8 @@ struct MemoryIsolationTests {
                 let theirs = try await memory.remember("their tea", client: world.client + 1)
                 // Their point, told to be mine, and one of a record that never was.
                 for id in [theirs.memoryID, theirs.memoryID + 1000] {
-                    let record = MemoryRecord(MemoryDraft(clientID: world.client, content: "my tea"), id: id, createdAt: .now)
+                    let record = MemoryRecord(
+                        MemoryDraft(clientID: world.client, content: "my tea"), id: id, createdAt: .now)
                     let vector = try await LexicalEmbedder().embed(["tea"], deadline: .after(.seconds(1)))[0].get()
                     let point = VectorPoint(record: record, dense: vector, sparse: .document("tea"), model: "forged")
                     try await memory.vectors.upsert([point], in: .events, deadline: .after(.seconds(10)))
@@ -113,7 +121,7 @@ struct MemoryIsolationTests {
         }
     }
 
-    @Test("A thousand identical recalls at once cost a few searches", .timeLimit(.minutes(2)))
+    @Test("A thousand identical recalls at once cost a few searches", .timeLimit(.minutes(5)))
     func herd() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await world.withMemory { memory async throws in
@@ -128,8 +136,10 @@ struct MemoryIsolationTests {
                     return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
                 }
                 #expect(right == 1000)
-                let stats = try await HTTPClient(store: .qdrant).send(
-                    HTTPRequest(method: .get, url: world.configuration.qdrant.url + "/__test__/stats", deadline: .after(.seconds(10))))
+                let stats = try await CurlClient(store: .qdrant).send(
+                    CurlRequest(
+                        method: .get, url: world.configuration.qdrant.url + "/__test__/stats",
+                        deadline: .after(.seconds(10))))
                 let searches = try JSON.parse(stats.body)["POST /points/query/batch"]?.int ?? 0
                 #expect((1...60).contains(searches))
             }

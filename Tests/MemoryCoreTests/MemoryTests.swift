@@ -13,10 +13,11 @@ struct MemoryTests {
         }
     }
 
-    @Test("What was remembered is in all three stores, and is recalled", .timeLimit(.minutes(1)))
+    @Test("What was remembered is in all three stores, and is recalled", .timeLimit(.minutes(5)))
     func rememberAndRecall() async throws {
         try await with { memory, world async throws in
-            var draft = MemoryDraft(clientID: world.client, content: "User prefers morning deep work", type: "preference", scope: .project)
+            var draft = MemoryDraft(
+                clientID: world.client, content: "User prefers morning deep work", type: "preference", scope: .project)
             draft.sessionID = "s-1"
             draft.runID = "r-1"
             draft.tags = ["work", "habit"]
@@ -41,7 +42,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("A memory is an events row, as the specification's schema has it", .timeLimit(.minutes(1)))
+    @Test("A memory is an events row, as the specification's schema has it", .timeLimit(.minutes(5)))
     func row() async throws {
         try await with { memory, world async throws in
             var draft = MemoryDraft(clientID: world.client, content: "She said: \"ja\" \\ 'nein'\n", type: "fact")
@@ -52,7 +53,13 @@ struct MemoryTests {
                 SELECT id, event_type, event_source, client_id, payload ->> 'content', metadata ->> 'k',
                     abs(extract(epoch FROM now() AT TIME ZONE 'utc' - created_at)) < 60 FROM events
                 """)
-            #expect(rows == [["\(receipt.memoryID)", "memory:fact", "memory-gateway", "\(world.client)", draft.content, "v", "t"]])
+            #expect(
+                rows == [
+                    [
+                        "\(receipt.memoryID)", "memory:fact", "memory-gateway", "\(world.client)", draft.content, "v",
+                        "t",
+                    ]
+                ])
             #expect(try await world.execute("SELECT user_id FROM client_profiles") == [["client-\(world.client)"]])
             try await world.eventually("the outbox is empty") {
                 try await world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
@@ -60,10 +67,13 @@ struct MemoryTests {
         }
     }
 
-    @Test("Any text comes back byte for byte", .timeLimit(.minutes(1)), arguments: [
-        "e\u{301} and \u{e9}", "zalgo\u{0300}\u{0301}\u{0302}", "\u{202E}right to left", "👩‍👩‍👧‍👦", "{\"json\": [1]}", "tab\tnew\nline\r",
-        "'; DROP TABLE events; --", "\\u0041 \\ \" ' ` $1 %s {}", "\u{FEFF}bom", "a\u{7F}\u{85}\u{2028}",
-    ])
+    @Test(
+        "Any text comes back byte for byte", .timeLimit(.minutes(5)),
+        arguments: [
+            "e\u{301} and \u{e9}", "zalgo\u{0300}\u{0301}\u{0302}", "\u{202E}right to left", "👩‍👩‍👧‍👦", "{\"json\": [1]}",
+            "tab\tnew\nline\r",
+            "'; DROP TABLE events; --", "\\u0041 \\ \" ' ` $1 %s {}", "\u{FEFF}bom", "a\u{7F}\u{85}\u{2028}",
+        ])
     func bytes(_ text: String) async throws {
         try await with { memory, world async throws in
             let receipt = try await memory.remember(text, client: world.client)
@@ -74,7 +84,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("What cannot be remembered is refused, naming the field, and nothing is stored", .timeLimit(.minutes(1)))
+    @Test("What cannot be remembered is refused, naming the field, and nothing is stored", .timeLimit(.minutes(5)))
     func invalid() async throws {
         try await with { memory, world async throws in
             func draft(_ change: (inout MemoryDraft) -> Void) -> MemoryDraft {
@@ -87,12 +97,15 @@ struct MemoryTests {
                 ("client_id", draft { $0.clientID = 1 << 31 }), ("content", draft { $0.content = "" }),
                 ("content", draft { $0.content = " \n\t" }), ("content", draft { $0.content = "a\0b" }),
                 ("content", draft { $0.content = String(repeating: "a", count: 65_537) }),
-                ("memory_type", draft { $0.type = String(repeating: "t", count: 51) }), ("memory_type", draft { $0.type = "" }),
+                ("memory_type", draft { $0.type = String(repeating: "t", count: 51) }),
+                ("memory_type", draft { $0.type = "" }),
                 ("session_id", draft { $0.sessionID = String(repeating: "s", count: 257) }),
                 ("tags", draft { $0.tags = Array(repeating: "t", count: 65) }), ("tags", draft { $0.tags = ["a\0"] }),
                 ("metadata", draft { $0.metadata = ["k": .string(String(repeating: "v", count: 20_000))] }),
-                ("metadata", draft { $0.metadata = ["k": ["\0"]] }), ("ttl_seconds", draft { $0.expiry = .after(.zero) }),
-                ("embedding", draft { $0.embedding = [1] }), ("embedding", draft { $0.embedding = Array(repeating: 0, count: 1536) }),
+                ("metadata", draft { $0.metadata = ["k": ["\0"]] }),
+                ("ttl_seconds", draft { $0.expiry = .after(.zero) }),
+                ("embedding", draft { $0.embedding = [1] }),
+                ("embedding", draft { $0.embedding = Array(repeating: 0, count: 1536) }),
                 ("embedding", draft { $0.embedding = Array(repeating: .nan, count: 1536) }),
             ]
             for (field, draft) in wrong {
@@ -104,21 +117,23 @@ struct MemoryTests {
         }
     }
 
-    @Test("Content of exactly 64 KiB and a type of 50 characters are stored", .timeLimit(.minutes(1)))
+    @Test("Content of exactly 64 KiB and a type of 50 characters are stored", .timeLimit(.minutes(5)))
     func atTheLimit() async throws {
         try await with { memory, world async throws in
-            let content = String(repeating: "lorem ipsum 12345 ", count: 65_536 / 18) + String(repeating: "x", count: 65_536 % 18)
+            let content =
+                String(repeating: "lorem ipsum 12345 ", count: 65_536 / 18) + String(repeating: "x", count: 65_536 % 18)
             let receipt = try await memory.remember(
                 MemoryDraft(clientID: world.client, content: content, type: String(repeating: "ü", count: 50)))
             #expect(try await memory.memory(receipt.memoryID, client: world.client).content == content)
         }
     }
 
-    @Test("A batch stores each valid item, in order, and the others fail alone", .timeLimit(.minutes(1)))
+    @Test("A batch stores each valid item, in order, and the others fail alone", .timeLimit(.minutes(5)))
     func batch() async throws {
         try await with { memory, world async throws in
             let drafts = (0..<256).map { index in
-                MemoryDraft(clientID: world.client + index % 3, content: index % 10 == 7 ? "" : "memory number \(index)")
+                MemoryDraft(
+                    clientID: world.client + index % 3, content: index % 10 == 7 ? "" : "memory number \(index)")
             }
             let results = try await memory.remember(drafts)
             #expect(results.count == 256)
@@ -145,7 +160,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("A deleted memory is gone from all stores, and a second time it is not found", .timeLimit(.minutes(1)))
+    @Test("A deleted memory is gone from all stores, and a second time it is not found", .timeLimit(.minutes(5)))
     func delete() async throws {
         try await with { memory, world async throws in
             let receipt = try await memory.remember("a secret to forget", client: world.client)
@@ -164,7 +179,10 @@ struct MemoryTests {
             #expect(gone?.code == .notFound)
             #expect(try await world.execute("SELECT count(*) FROM events") == [["0"]])
             let answer = try await memory.vectors.search(
-                [VectorQuery(clientID: world.client, sparse: .query("secret"), filter: RecallFilter(), limit: 10, now: .now)],
+                [
+                    VectorQuery(
+                        clientID: world.client, sparse: .query("secret"), filter: RecallFilter(), limit: 10, now: .now)
+                ],
                 in: .events, deadline: .after(.seconds(10)))
             #expect(answer[0].sparse.isEmpty)
             let key = RecordKey(id: receipt.memoryID, clientID: world.client)
@@ -183,7 +201,7 @@ struct MemoryTests {
 
     // MARK: Recall
 
-    @Test("The same recall is answered from the cache until something is written", .timeLimit(.minutes(1)))
+    @Test("The same recall is answered from the cache until something is written", .timeLimit(.minutes(5)))
     func cached() async throws {
         try await with { memory, world async throws in
             try await memory.remember("tea at four", client: world.client)
@@ -203,7 +221,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("Every filter holds", .timeLimit(.minutes(1)))
+    @Test("Every filter holds", .timeLimit(.minutes(5)))
     func filters() async throws {
         try await with { memory, world async throws in
             func draft(_ name: String, _ change: (inout MemoryDraft) -> Void) -> MemoryDraft {
@@ -212,17 +230,28 @@ struct MemoryTests {
                 return draft
             }
             let results = try await memory.remember([
-                draft("a") { $0.type = "decision"; $0.tags = ["x", "y"]; $0.sessionID = "s1"; $0.occurredAt = Timestamp("2026-01-01") },
-                draft("b") { $0.scope = .project; $0.tags = ["x"]; $0.sessionID = "s2"; $0.occurredAt = Timestamp("2026-02-01") },
-                draft("c") { $0.scope = .run; $0.metadata = ["lang": "de", "n": 1, "deep": ["k": [1]]]; $0.occurredAt = Timestamp("2026-03-01") },
+                draft("a") {
+                    $0.type = "decision"; $0.tags = ["x", "y"]; $0.sessionID = "s1";
+                    $0.occurredAt = Timestamp("2026-01-01")
+                },
+                draft("b") {
+                    $0.scope = .project; $0.tags = ["x"]; $0.sessionID = "s2"; $0.occurredAt = Timestamp("2026-02-01")
+                },
+                draft("c") {
+                    $0.scope = .run; $0.metadata = ["lang": "de", "n": 1, "deep": ["k": [1]]];
+                    $0.occurredAt = Timestamp("2026-03-01")
+                },
             ])
             #expect(results.allSatisfy { (try? $0.get()) != nil })
             let cases: [(String, (inout RecallFilter) -> Void)] = [
-                ("abc", { _ in }), ("a", { $0.type = "decision" }), ("", { $0.type = "decisio" }), ("b", { $0.scopes = [.project] }),
+                ("abc", { _ in }), ("a", { $0.type = "decision" }), ("", { $0.type = "decisio" }),
+                ("b", { $0.scopes = [.project] }),
                 ("bc", { $0.scopes = [.project, .run] }), ("a", { $0.sessionID = "s1" }), ("ab", { $0.tags = ["x"] }),
-                ("a", { $0.tags = ["y", "x"] }), ("", { $0.tags = ["z"] }), ("bc", { $0.since = Timestamp("2026-02-01") }),
+                ("a", { $0.tags = ["y", "x"] }), ("", { $0.tags = ["z"] }),
+                ("bc", { $0.since = Timestamp("2026-02-01") }),
                 ("ab", { $0.until = Timestamp("2026-02-01") }), ("c", { $0.metadata = ["lang": "de"] }),
-                ("c", { $0.metadata = ["n": 1.0] }), ("c", { $0.metadata = ["deep": ["k": [1]]] }), ("", { $0.metadata = ["n": "1"] }),
+                ("c", { $0.metadata = ["n": 1.0] }), ("c", { $0.metadata = ["deep": ["k": [1]]] }),
+                ("", { $0.metadata = ["n": "1"] }),
                 ("", { $0.metadata = ["lang": "de", "x": nil] }),
             ]
             for mode in RecallRequest.Mode.allCases {
@@ -237,7 +266,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("Modes search as they say, and scores fall", .timeLimit(.minutes(1)))
+    @Test("Modes search as they say, and scores fall", .timeLimit(.minutes(5)))
     func modes() async throws {
         try await with { memory, world async throws in
             try await memory.remember("she paints sunrises", client: world.client)
@@ -261,11 +290,12 @@ struct MemoryTests {
         }
     }
 
-    @Test("A recall that cannot be is refused, naming the field", .timeLimit(.minutes(1)))
+    @Test("A recall that cannot be is refused, naming the field", .timeLimit(.minutes(5)))
     func invalidRecall() async throws {
         try await with { memory, world async throws in
             let wrong: [(String, (inout RecallRequest) -> Void)] = [
-                ("k", { $0.limit = 0 }), ("k", { $0.limit = 101 }), ("k", { $0.limit = .max }), ("query", { $0.query = " " }),
+                ("k", { $0.limit = 0 }), ("k", { $0.limit = 101 }), ("k", { $0.limit = .max }),
+                ("query", { $0.query = " " }),
                 ("query", { $0.query = String(repeating: "q", count: 8193) }), ("client_id", { $0.clientID = 0 }),
                 ("sources", { $0.sources = [] }), ("min_score", { $0.minScore = .nan }),
             ]
@@ -278,9 +308,11 @@ struct MemoryTests {
         }
     }
 
-    @Test("A question of stop words, signs or operators alone is answered", .timeLimit(.minutes(1)), arguments: [
-        "what is it?", "?!", "\" & | ! ( :* -foo NEAR(", "' OR 1=1 --", String(repeating: "word ", count: 1600),
-    ])
+    @Test(
+        "A question of stop words, signs or operators alone is answered", .timeLimit(.minutes(5)),
+        arguments: [
+            "what is it?", "?!", "\" & | ! ( :* -foo NEAR(", "' OR 1=1 --", String(repeating: "word ", count: 1600),
+        ])
     func oddQuestions(_ query: String) async throws {
         try await with { memory, world async throws in
             try await memory.remember("something to find", client: world.client)
@@ -288,7 +320,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("An expired memory is not found, and no recall is kept past an expiry", .timeLimit(.minutes(1)))
+    @Test("An expired memory is not found, and no recall is kept past an expiry", .timeLimit(.minutes(5)))
     func expiry() async throws {
         try await with { memory, world async throws in
             var past = MemoryDraft(clientID: world.client, content: "tea was at three")
@@ -299,18 +331,22 @@ struct MemoryTests {
             try await memory.remember(soon)
             let request = RecallRequest(query: "tea", clientID: world.client)
             _ = try await memory.recall(request)
-            let error = await #expect(throws: MemoryError.self) { try await memory.memory(gone.memoryID, client: world.client) }
+            let error = await #expect(throws: MemoryError.self) {
+                try await memory.memory(gone.memoryID, client: world.client)
+            }
             #expect(error?.code == .notFound)
             try await world.eventually("the second memory expires") { try await memory.recall(request).count == 0 }
         }
     }
 
-    @Test("A supplied vector is used as it is, and survives the loss of all points", .timeLimit(.minutes(1)))
+    @Test("A supplied vector is used as it is, and survives the loss of all points", .timeLimit(.minutes(5)))
     func suppliedVector() async throws {
         try await with { memory, world async throws in
             var draft = MemoryDraft(clientID: world.client, content: "alpha")
             // The vector of another text: found by that text's words, which can only be by the vector.
-            draft.embedding = try await LexicalEmbedder().embed(["zebra"], deadline: .after(.seconds(1)))[0].get().map { $0 * 3 }
+            draft.embedding = try await LexicalEmbedder().embed(["zebra"], deadline: .after(.seconds(1)))[0].get().map {
+                $0 * 3
+            }
             let receipt = try await memory.remember(draft)
             var request = RecallRequest(query: "zebra", clientID: world.client)
             request.mode = .dense
@@ -319,7 +355,9 @@ struct MemoryTests {
             // As the outbox finds it: nothing but the row.
             try await memory.vectors.delete([receipt.memoryID], in: .events, deadline: .after(.seconds(10)))
             try await world.execute("DELETE FROM memory_outbox")
-            try await world.execute("INSERT INTO memory_outbox (collection, record_id, client_id) SELECT 'events', id, client_id FROM events")
+            try await world.execute(
+                "INSERT INTO memory_outbox (collection, record_id, client_id) SELECT 'events', id, client_id FROM events"
+            )
             try await world.eventually("the point is back") {
                 (try await memory.recall(request).hits.first?.similarity ?? 0) > 0.999
             }
@@ -328,7 +366,7 @@ struct MemoryTests {
 
     // MARK: Idempotency
 
-    @Test("The same key and body give the first answer, another body is a conflict", .timeLimit(.minutes(1)))
+    @Test("The same key and body give the first answer, another body is a conflict", .timeLimit(.minutes(5)))
     func idempotency() async throws {
         try await with { memory, world async throws in
             let draft = MemoryDraft(clientID: world.client, content: "once")
@@ -341,14 +379,15 @@ struct MemoryTests {
             }
             #expect(conflict?.code == .conflict)
             // A key is its client's own.
-            let other = try await memory.remember(MemoryDraft(clientID: world.client + 1, content: "once"), idempotencyKey: "k-1")
+            let other = try await memory.remember(
+                MemoryDraft(clientID: world.client + 1, content: "once"), idempotencyKey: "k-1")
             #expect(other.memoryID != first.memoryID)
             try await world.execute("UPDATE idempotency_keys SET created_at = now() - interval '25 hours'")
             #expect(try await memory.remember(draft, idempotencyKey: "k-1").memoryID != first.memoryID)
         }
     }
 
-    @Test("Many at once with one key store one memory", .timeLimit(.minutes(1)))
+    @Test("Many at once with one key store one memory", .timeLimit(.minutes(5)))
     func idempotencyRace() async throws {
         try await with { memory, world async throws in
             let draft = MemoryDraft(clientID: world.client, content: "once")
@@ -361,7 +400,7 @@ struct MemoryTests {
         }
     }
 
-    @Test("A gateway that stopped before it answered is finished by the retry", .timeLimit(.minutes(1)))
+    @Test("A gateway that stopped before it answered is finished by the retry", .timeLimit(.minutes(5)))
     func idempotencyAfterCrash() async throws {
         try await with { memory, world async throws in
             let drafts = (0..<3).map { MemoryDraft(clientID: world.client, content: "item \($0)") }
@@ -375,19 +414,22 @@ struct MemoryTests {
 
     // MARK: Clients
 
-    @Test("Without automatic profiles an unknown client is refused, and a known one served", .timeLimit(.minutes(1)))
+    @Test("Without automatic profiles an unknown client is refused, and a known one served", .timeLimit(.minutes(5)))
     func knownClients() async throws {
         try await TestWorld.with(configure: { $0.createsClients = false }) { world async throws in
             try await world.withMemory { memory async throws in
-                let error = await #expect(throws: MemoryError.self) { try await memory.remember("x", client: world.client) }
+                let error = await #expect(throws: MemoryError.self) {
+                    try await memory.remember("x", client: world.client)
+                }
                 #expect(error?.code == .unprocessable && error?.field == "client_id")
-                try await world.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (\(world.client), 'ada')")
+                try await world.execute(
+                    "INSERT INTO client_profiles (client_id, user_id) VALUES (\(world.client), 'ada')")
                 try await memory.remember("x", client: world.client)
             }
         }
     }
 
-    @Test("A profile that was deleted behind our back is made again", .timeLimit(.minutes(1)))
+    @Test("A profile that was deleted behind our back is made again", .timeLimit(.minutes(5)))
     func deletedProfile() async throws {
         try await with { memory, world async throws in
             let receipt = try await memory.remember("x", client: world.client)

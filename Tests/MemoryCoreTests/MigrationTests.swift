@@ -25,7 +25,7 @@ struct MigrationTests {
             .map(\.state.rawValue)
     }
 
-    @Test("Each file is applied once; a dry run changes nothing", .timeLimit(.minutes(1)))
+    @Test("Each file is applied once; a dry run changes nothing", .timeLimit(.minutes(5)))
     func once() async throws {
         try await withEmptyDatabase { database, world async throws in
             let count = BundledFiles.migrations.count
@@ -33,11 +33,13 @@ struct MigrationTests {
             #expect(try await world.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [["0"]])
             #expect(try await run(database) == Array(repeating: "applied", count: count))
             #expect(try await run(database) == Array(repeating: "present", count: count))
-            #expect(try await world.execute("SELECT name FROM schema_migrations ORDER BY name") == BundledFiles.migrations.map { [$0.name] })
+            #expect(
+                try await world.execute("SELECT name FROM schema_migrations ORDER BY name")
+                    == BundledFiles.migrations.map { [$0.name] })
         }
     }
 
-    @Test("Many gateways that start at once apply each file once", .timeLimit(.minutes(1)))
+    @Test("Many gateways that start at once apply each file once", .timeLimit(.minutes(5)))
     func concurrent() async throws {
         try await withEmptyDatabase { database, _ async throws in
             let states = try await withThrowingTaskGroup(of: [String].self) { group in
@@ -48,7 +50,7 @@ struct MigrationTests {
         }
     }
 
-    @Test("An edited, unknown or reordered history is refused by name", .timeLimit(.minutes(1)))
+    @Test("An edited, unknown or reordered history is refused by name", .timeLimit(.minutes(5)))
     func history() async throws {
         try await withEmptyDatabase { database, _ async throws in
             let first = BundledFile(name: "001_a.sql", text: "CREATE TABLE a (id int)")
@@ -67,7 +69,7 @@ struct MigrationTests {
         }
     }
 
-    @Test("A file that fails leaves nothing of itself, and what came before it", .timeLimit(.minutes(1)))
+    @Test("A file that fails leaves nothing of itself, and what came before it", .timeLimit(.minutes(5)))
     func failing() async throws {
         try await withEmptyDatabase { database, world async throws in
             let files = [
@@ -76,14 +78,18 @@ struct MigrationTests {
             ]
             let error = await #expect(throws: MemoryError.self) { try await run(database, files) }
             #expect(error?.message == "Migration 002_b.sql failed")
-            #expect(try await world.execute("SELECT to_regclass('a') IS NOT NULL, to_regclass('b') IS NULL") == [["t", "t"]])
+            #expect(
+                try await world.execute("SELECT to_regclass('a') IS NOT NULL, to_regclass('b') IS NULL") == [
+                    ["t", "t"]
+                ])
         }
     }
 
-    @Test("A client_profiles that is there stays as it is", .timeLimit(.minutes(1)))
+    @Test("A client_profiles that is there stays as it is", .timeLimit(.minutes(5)))
     func existingClients() async throws {
         try await withEmptyDatabase { database, world async throws in
-            try await world.execute("CREATE TABLE client_profiles (client_id SERIAL PRIMARY KEY, user_id TEXT UNIQUE NOT NULL, plan TEXT)")
+            try await world.execute(
+                "CREATE TABLE client_profiles (client_id SERIAL PRIMARY KEY, user_id TEXT UNIQUE NOT NULL, plan TEXT)")
             try await world.execute("INSERT INTO client_profiles (user_id, plan) VALUES ('ada', 'gold')")
             _ = try await run(database)
             #expect(try await world.execute("SELECT * FROM client_profiles") == [["1", "ada", "gold"]])
@@ -92,16 +98,42 @@ struct MigrationTests {
 
     // MARK: The schema of the specification
 
-    @Test("Each table has the columns and types of the specification", arguments: [
-        ("events", "id integer,event_type varchar(100),event_source varchar(50),client_id integer,payload jsonb,metadata jsonb,created_at timestamp"),
-        ("plans", "id integer,plan_title varchar(500),intent text,sop jsonb,client_id integer,status varchar(20),metadata jsonb,created_at timestamp,updated_at timestamp"),
-        ("scheduler_runs", "id integer,plan_id integer,schedule_blocks jsonb,client_id integer,status varchar(20),metadata jsonb,created_at timestamp"),
-        ("graph_nodes", "id integer,node_type varchar(50),node_id varchar(255),properties jsonb,created_at timestamp,updated_at timestamp"),
-        ("graph_edges", "id integer,from_node_id varchar(255),to_node_id varchar(255),edge_type varchar(50),properties jsonb,created_at timestamp"),
-        ("execution_runs", "id integer,run_id varchar(100),run_type varchar(20),workflow_id varchar(255),process_template_id varchar(255),task_id varchar(255),project_id varchar(255),engagement_id varchar(255),executed_by_person_id varchar(255),started_at timestamp,ended_at timestamp,actual_hours numeric(5,2),outcome_notes text,metadata jsonb,created_at timestamp"),
-        ("prompt_templates", "id integer,template_name varchar(100),template_type varchar(50),content text,version varchar(20),metadata jsonb,created_at timestamp"),
-        ("client_profiles", "client_id integer,user_id text,full_name text,email text,tags jsonb,metadata jsonb,created_at timestamp,updated_at timestamp"),
-    ])
+    @Test(
+        "Each table has the columns and types of the specification",
+        arguments: [
+            (
+                "events",
+                "id integer,event_type varchar(100),event_source varchar(50),client_id integer,payload jsonb,metadata jsonb,created_at timestamp"
+            ),
+            (
+                "plans",
+                "id integer,plan_title varchar(500),intent text,sop jsonb,client_id integer,status varchar(20),metadata jsonb,created_at timestamp,updated_at timestamp"
+            ),
+            (
+                "scheduler_runs",
+                "id integer,plan_id integer,schedule_blocks jsonb,client_id integer,status varchar(20),metadata jsonb,created_at timestamp"
+            ),
+            (
+                "graph_nodes",
+                "id integer,node_type varchar(50),node_id varchar(255),properties jsonb,created_at timestamp,updated_at timestamp"
+            ),
+            (
+                "graph_edges",
+                "id integer,from_node_id varchar(255),to_node_id varchar(255),edge_type varchar(50),properties jsonb,created_at timestamp"
+            ),
+            (
+                "execution_runs",
+                "id integer,run_id varchar(100),run_type varchar(20),workflow_id varchar(255),process_template_id varchar(255),task_id varchar(255),project_id varchar(255),engagement_id varchar(255),executed_by_person_id varchar(255),started_at timestamp,ended_at timestamp,actual_hours numeric(5,2),outcome_notes text,metadata jsonb,created_at timestamp"
+            ),
+            (
+                "prompt_templates",
+                "id integer,template_name varchar(100),template_type varchar(50),content text,version varchar(20),metadata jsonb,created_at timestamp"
+            ),
+            (
+                "client_profiles",
+                "client_id integer,user_id text,full_name text,email text,tags jsonb,metadata jsonb,created_at timestamp,updated_at timestamp"
+            ),
+        ])
     func columns(_ table: String, _ expected: String) async throws {
         try await TestWorld.with { world async throws in
             let rows = try await world.execute(
@@ -114,10 +146,16 @@ struct MigrationTests {
         }
     }
 
-    @Test("Each index of the specification is there", arguments: [
-        ("events", ["(event_type)", "(event_source)", "(created_at DESC)"]), ("plans", ["(client_id)", "(status)"]),
-        ("execution_runs", ["(task_id)", "(project_id)", "(process_template_id)", "(run_type)", "(started_at DESC)"]),
-    ])
+    @Test(
+        "Each index of the specification is there",
+        arguments: [
+            ("events", ["(event_type)", "(event_source)", "(created_at DESC)"]),
+            ("plans", ["(client_id)", "(status)"]),
+            (
+                "execution_runs",
+                ["(task_id)", "(project_id)", "(process_template_id)", "(run_type)", "(started_at DESC)"]
+            ),
+        ])
     func indexes(_ table: String, _ expected: [String]) async throws {
         try await TestWorld.with { world async throws in
             let definitions = try await world.execute("SELECT indexdef FROM pg_indexes WHERE tablename = '\(table)'")
@@ -126,15 +164,18 @@ struct MigrationTests {
         }
     }
 
-    @Test("What the constraints forbid is refused", arguments: [
-        "INSERT INTO plans (status) VALUES ('done')", "INSERT INTO execution_runs (run_type) VALUES ('process')",
-        "INSERT INTO events (client_id) VALUES (2000000000)", "INSERT INTO scheduler_runs (plan_id) VALUES (2000000000)",
-        "INSERT INTO graph_edges (from_node_id, to_node_id) VALUES ('none', 'none')",
-        "INSERT INTO graph_nodes (node_id) VALUES ('a'), ('a')",
-        "INSERT INTO execution_runs (run_id) VALUES ('a'), ('a')",
-        "INSERT INTO prompt_templates (template_name) VALUES ('a'), ('a')",
-        "WITH n AS (INSERT INTO graph_nodes (node_id) VALUES ('x'), ('y')) INSERT INTO graph_edges (from_node_id, to_node_id, edge_type) VALUES ('x', 'y', 'e'), ('x', 'y', 'e')",
-    ])
+    @Test(
+        "What the constraints forbid is refused",
+        arguments: [
+            "INSERT INTO plans (status) VALUES ('done')", "INSERT INTO execution_runs (run_type) VALUES ('process')",
+            "INSERT INTO events (client_id) VALUES (2000000000)",
+            "INSERT INTO scheduler_runs (plan_id) VALUES (2000000000)",
+            "INSERT INTO graph_edges (from_node_id, to_node_id) VALUES ('none', 'none')",
+            "INSERT INTO graph_nodes (node_id) VALUES ('a'), ('a')",
+            "INSERT INTO execution_runs (run_id) VALUES ('a'), ('a')",
+            "INSERT INTO prompt_templates (template_name) VALUES ('a'), ('a')",
+            "WITH n AS (INSERT INTO graph_nodes (node_id) VALUES ('x'), ('y')) INSERT INTO graph_edges (from_node_id, to_node_id, edge_type) VALUES ('x', 'y', 'e'), ('x', 'y', 'e')",
+        ])
     func constraints(_ statement: String) async throws {
         try await TestWorld.with { world async throws in
             await #expect(throws: MemoryError.self) { try await world.execute(statement) }
@@ -144,7 +185,8 @@ struct MigrationTests {
     @Test("Defaults are those of the specification")
     func defaults() async throws {
         try await TestWorld.with { world async throws in
-            #expect(try await world.execute("INSERT INTO plans (plan_title) VALUES ('x') RETURNING status") == [["draft"]])
+            #expect(
+                try await world.execute("INSERT INTO plans (plan_title) VALUES ('x') RETURNING status") == [["draft"]])
             #expect(
                 try await world.execute("INSERT INTO scheduler_runs (plan_id) SELECT id FROM plans RETURNING status")
                     == [["scheduled"]])
@@ -157,9 +199,16 @@ struct MigrationTests {
     func templates() async throws {
         try await TestWorld.with { world async throws in
             let rows = try await world.execute(
-                "SELECT template_name, template_type, version, length(content) > 1000 FROM prompt_templates ORDER BY template_name")
-            #expect(rows == ["daily_reflection", "schedule_optimizer", "sop_generator", "sop_generator_manifold", "weekly_review"].map { [$0, "system", "v1", "t"] })
-            let metadata = try await world.execute("SELECT metadata::text FROM prompt_templates WHERE template_name = 'sop_generator_manifold'")
+                "SELECT template_name, template_type, version, length(content) > 1000 FROM prompt_templates ORDER BY template_name"
+            )
+            #expect(
+                rows
+                    == [
+                        "daily_reflection", "schedule_optimizer", "sop_generator", "sop_generator_manifold",
+                        "weekly_review",
+                    ].map { [$0, "system", "v1", "t"] })
+            let metadata = try await world.execute(
+                "SELECT metadata::text FROM prompt_templates WHERE template_name = 'sop_generator_manifold'")
             #expect(
                 try JSON.parse(Array((metadata[0][0] ?? "").utf8)) == [
                     "analysis_scope": "full", "gentleness": "balanced", "math_depth": "operational",
@@ -172,8 +221,11 @@ struct MigrationTests {
     func neighbours() async throws {
         try await TestWorld.with { world async throws in
             try await world.execute("INSERT INTO graph_nodes (node_id) VALUES ('a'), ('b'), ('c')")
-            try await world.execute("INSERT INTO graph_edges (from_node_id, to_node_id, edge_type) VALUES ('a', 'b', 'uses'), ('c', 'a', 'owns')")
-            let rows = try await world.execute("SELECT neighbor_id, edge_type, direction FROM get_graph_neighbors('a') ORDER BY 1")
+            try await world.execute(
+                "INSERT INTO graph_edges (from_node_id, to_node_id, edge_type) VALUES ('a', 'b', 'uses'), ('c', 'a', 'owns')"
+            )
+            let rows = try await world.execute(
+                "SELECT neighbor_id, edge_type, direction FROM get_graph_neighbors('a') ORDER BY 1")
             #expect(rows == [["b", "uses", "outgoing"], ["c", "owns", "incoming"]])
         }
     }

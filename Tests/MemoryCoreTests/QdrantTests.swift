@@ -16,9 +16,12 @@ struct QdrantTests {
     }
 
     /// A point at an angle: the cosine of two is the cosine of their difference.
-    private func point(_ id: Int64, client: Int, angle: Float, _ content: String = "x", type: String = "fact") -> VectorPoint {
+    private func point(_ id: Int64, client: Int, angle: Float, _ content: String = "x", type: String = "fact")
+        -> VectorPoint
+    {
         let record = MemoryRecord(
-            MemoryDraft(clientID: client, content: content, type: type), id: id, createdAt: Timestamp(microseconds: 1_700_000_000_000_000))
+            MemoryDraft(clientID: client, content: content, type: type), id: id,
+            createdAt: Timestamp(microseconds: 1_700_000_000_000_000))
         return VectorPoint(record: record, dense: Self.direction(angle), sparse: .document(content), model: "test")
     }
 
@@ -28,13 +31,15 @@ struct QdrantTests {
         return [cosine, (max(0, 1 - cosine * cosine)).squareRoot()] + [Float](repeating: 0, count: 1534)
     }
 
-    private func query(_ client: Int, angle: Float? = 0, words: String? = nil, _ filter: RecallFilter = RecallFilter()) -> VectorQuery {
+    private func query(_ client: Int, angle: Float? = 0, words: String? = nil, _ filter: RecallFilter = RecallFilter())
+        -> VectorQuery
+    {
         VectorQuery(
             clientID: client, dense: angle.map(Self.direction), sparse: words.map(SparseVector.query), filter: filter,
             limit: 10, now: .now)
     }
 
-    @Test("The nearest of a client come first, with their cosines, and nobody else's", .timeLimit(.minutes(1)))
+    @Test("The nearest of a client come first, with their cosines, and nobody else's", .timeLimit(.minutes(5)))
     func search() async throws {
         try await TestWorld.with { world async throws in
             try await withStore(world) { store, _ async throws in
@@ -45,37 +50,43 @@ struct QdrantTests {
                         point(base + 1, client: mine, angle: 0.1), point(base + 2, client: mine, angle: 0.5),
                         point(base + 3, client: other, angle: 0),
                     ], in: .events, deadline: soon)
-                let answers = try await store.search([query(mine), query(other), query(mine + 2)], in: .events, deadline: soon)
+                let answers = try await store.search(
+                    [query(mine), query(other), query(mine + 2)], in: .events, deadline: soon)
                 #expect(answers.map { $0.dense.map(\.id) } == [[base + 1, base + 2], [base + 3], []])
                 #expect(abs(answers[0].dense[0].score - 0.995) < 1e-3)
             }
         }
     }
 
-    @Test("Words find what has them, by BM25 among the client's own", .timeLimit(.minutes(1)))
+    @Test("Words find what has them, by BM25 among the client's own", .timeLimit(.minutes(5)))
     func sparse() async throws {
         try await TestWorld.with { world async throws in
             try await withStore(world) { store, _ async throws in
                 let base = Int64(world.client)
-                let texts = ["painting a sunrise", "painting the house", "a long walk", "painting painting sunrise sunrise"]
+                let texts = [
+                    "painting a sunrise", "painting the house", "a long walk", "painting painting sunrise sunrise",
+                ]
                 let points = texts.enumerated().map { index, text in
                     point(base + Int64(index), client: world.client, angle: 1, text)
                 }
                 try await store.upsert(points, in: .events, deadline: soon)
                 let found = try await store.search(
-                    [query(world.client, angle: nil, words: "Who painted the sunrise?")], in: .events, deadline: soon)[0]
+                    [query(world.client, angle: nil, words: "Who painted the sunrise?")], in: .events, deadline: soon)[
+                        0]
                 #expect(found.dense.isEmpty)
                 #expect(found.sparse.map(\.id) == [base + 3, base, base + 1])
             }
         }
     }
 
-    @Test("The same point again changes nothing; a deleted one is gone, twice", .timeLimit(.minutes(1)))
+    @Test("The same point again changes nothing; a deleted one is gone, twice", .timeLimit(.minutes(5)))
     func idempotent() async throws {
         try await TestWorld.with { world async throws in
             try await withStore(world) { store, _ async throws in
                 let id = Int64(world.client)
-                for _ in 0..<3 { try await store.upsert([point(id, client: world.client, angle: 0)], in: .events, deadline: soon) }
+                for _ in 0..<3 {
+                    try await store.upsert([point(id, client: world.client, angle: 0)], in: .events, deadline: soon)
+                }
                 #expect(try await store.search([query(world.client)], in: .events, deadline: soon)[0].dense.count == 1)
                 for _ in 0..<2 { try await store.delete([id], in: .events, deadline: soon) }
                 #expect(try await store.search([query(world.client)], in: .events, deadline: soon)[0].dense.isEmpty)
@@ -83,10 +94,13 @@ struct QdrantTests {
         }
     }
 
-    @Test("An update that is only acknowledged does not count as stored", .timeLimit(.minutes(1)), arguments: [
-        #"{"update_status": "acknowledged"}"#, #"{"update_status": "wait_timeout"}"#, #"{"garbage": true}"#,
-        #"{"fail_next": 99, "fail_status": 500}"#, #"{"fail_next": 99, "fail_status": 429}"#, #"{"apply_then_drop": true}"#,
-    ])
+    @Test(
+        "An update that is only acknowledged does not count as stored", .timeLimit(.minutes(5)),
+        arguments: [
+            #"{"update_status": "acknowledged"}"#, #"{"update_status": "wait_timeout"}"#, #"{"garbage": true}"#,
+            #"{"fail_next": 99, "fail_status": 500}"#, #"{"fail_next": 99, "fail_status": 429}"#,
+            #"{"apply_then_drop": true}"#,
+        ])
     func honest(_ fault: String) async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await withStore(world) { store, client async throws in
@@ -106,15 +120,15 @@ struct QdrantTests {
     }
 
     private func faults(_ world: TestWorld, _ body: String) async throws {
-        let http = try HTTPClient(store: .qdrant)
+        let http = try CurlClient(store: .qdrant)
         _ = try await http.send(
-            HTTPRequest(
+            CurlRequest(
                 method: .post, url: world.configuration.qdrant.url + "/__test__/config", body: Array(body.utf8),
                 deadline: soon))
         await http.close()
     }
 
-    @Test("A request that does not fit is not tried again", .timeLimit(.minutes(1)))
+    @Test("A request that does not fit is not tried again", .timeLimit(.minutes(5)))
     func permanent() async throws {
         try await TestWorld.with { world async throws in
             try await withStore(world) { store, _ async throws in
@@ -128,7 +142,7 @@ struct QdrantTests {
         }
     }
 
-    @Test("A collection that was dropped is made again by the next write", .timeLimit(.minutes(1)))
+    @Test("A collection that was dropped is made again by the next write", .timeLimit(.minutes(5)))
     func dropped() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await withStore(world) { store, client async throws in
@@ -148,7 +162,7 @@ struct QdrantTests {
         return Dictionary(uniqueKeysWithValues: reports.map { ($0.name, $0) })
     }
 
-    @Test("Setup creates four collections, and a second run changes nothing", .timeLimit(.minutes(1)))
+    @Test("Setup creates four collections, and a second run changes nothing", .timeLimit(.minutes(5)))
     func setUp() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             let names: Set = ["doc_chunks", "events", "agent_memories", "daily_threads"]
@@ -166,7 +180,8 @@ struct QdrantTests {
         }
     }
 
-    @Test("A collection of another size or distance is named, with what was expected and found", .timeLimit(.minutes(1)))
+    @Test(
+        "A collection of another size or distance is named, with what was expected and found", .timeLimit(.minutes(5)))
     func wrongCollections() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await withStore(world) { store, client async throws in
@@ -192,7 +207,7 @@ struct QdrantTests {
         }
     }
 
-    @Test("Without the sparse vector, meaning alone serves", .timeLimit(.minutes(1)))
+    @Test("Without the sparse vector, meaning alone serves", .timeLimit(.minutes(5)))
     func denseOnly() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
             try await withStore(world) { store, client async throws in
@@ -206,9 +221,10 @@ struct QdrantTests {
         }
     }
 
-    @Test("The api-key is sent when it is set", .timeLimit(.minutes(1)))
+    @Test("The api-key is sent when it is set", .timeLimit(.minutes(5)))
     func apiKey() async throws {
-        try await StubServer.with(answering: { _ in StubServer.Answer(200, #"{"result": {"collections": []}}"#) }) { url, stub in
+        try await StubServer.with(answering: { _ in StubServer.Answer(200, #"{"result": {"collections": []}}"#) }) {
+            url, stub in
             var configuration = QdrantConfiguration()
             configuration.url = url
             configuration.apiKey = Secret("k-1")
@@ -219,19 +235,21 @@ struct QdrantTests {
         }
     }
 
-    @Test("A metadata key cannot take the place of a field of ours", .timeLimit(.minutes(1)))
+    @Test("A metadata key cannot take the place of a field of ours", .timeLimit(.minutes(5)))
     func hostileMetadata() async throws {
         try await TestWorld.with { world async throws in
             try await withStore(world) { store, _ async throws in
                 var draft = MemoryDraft(clientID: world.client, content: "x")
                 draft.metadata = ["client_id": .int(Int64(world.client + 1)), "must": [], "a.b[]": "\"}"]
                 let record = MemoryRecord(draft, id: Int64(world.client), createdAt: .now)
-                let forged = VectorPoint(record: record, dense: Self.direction(0), sparse: .document("x"), model: "test")
+                let forged = VectorPoint(
+                    record: record, dense: Self.direction(0), sparse: .document("x"), model: "test")
                 try await store.upsert([forged], in: .events, deadline: soon)
                 var filter = RecallFilter()
                 filter.metadata = ["a.b[]": "\"}"]
                 let answers = try await store.search(
-                    [query(world.client), query(world.client + 1), query(world.client, filter)], in: .events, deadline: soon)
+                    [query(world.client), query(world.client + 1), query(world.client, filter)], in: .events,
+                    deadline: soon)
                 #expect(answers.map(\.dense.count) == [1, 0, 1])
             }
         }

@@ -4,11 +4,14 @@ import Testing
 
 @Suite("Retrieval")
 struct RetrievalTests {
-    @Test("Words become stems, without stop words", arguments: [
-        ("Where does she go running?", ["go", "run"]), ("Caroline's adoption agencies", ["carolin", "adopt", "agenc"]),
-        ("don't", []), ("Äpfel kosten 3,50 €", ["äpfel", "kosten", "3", "50"]), ("", []), ("?!…", []),
-        ("東京に行く", ["東京", "京に", "に行", "行く"]),
-    ])
+    @Test(
+        "Words become stems, without stop words",
+        arguments: [
+            ("Where does she go running?", ["go", "run"]),
+            ("Caroline's adoption agencies", ["carolin", "adopt", "agenc"]),
+            ("don't", []), ("Äpfel kosten 3,50 €", ["äpfel", "kosten", "3", "50"]), ("", []), ("?!…", []),
+            ("東京に行く", ["東京", "京に", "に行", "行く"]),
+        ])
     func terms(_ text: String, _ expected: [String]) {
         #expect(Tokenizer.terms(text) == expected)
     }
@@ -30,7 +33,9 @@ struct RetrievalTests {
         #expect(SparseVector.query(long).indices.count == 64)
     }
 
-    private func candidate(_ id: Int64, _ score: Double, session: String? = nil, speaker: String? = nil) -> VectorCandidate {
+    private func candidate(_ id: Int64, _ score: Double, session: String? = nil, speaker: String? = nil)
+        -> VectorCandidate
+    {
         VectorCandidate(id: id, score: score, session: session, speaker: speaker, moment: nil)
     }
 
@@ -56,7 +61,9 @@ struct RetrievalTests {
     @Test("A neighbour in the same session lifts a memory; one of another session does not")
     func neighbours() {
         func score(of id: Int64, neighbourSession: String) -> Double {
-            let answer = VectorAnswer(dense: [candidate(10, 0.5, session: "a"), candidate(11, 0.9, session: neighbourSession)])
+            let answer = VectorAnswer(dense: [
+                candidate(10, 0.5, session: "a"), candidate(11, 0.9, session: neighbourSession),
+            ])
             return Fusion(sessionWeight: 0).rank(answer, hints: QueryHints("x")).first { $0.id == id }?.score ?? 0
         }
         #expect(abs(score(of: 10, neighbourSession: "a") - 0.59) < 1e-9)
@@ -70,10 +77,12 @@ struct RetrievalTests {
         #expect(Fusion().rank(answer, hints: QueryHints("Where did they go?")).first?.id == 2)
     }
 
-    @Test("A month is named with or without its year", arguments: [
-        ("What happened in May 2023?", true), ("What happened in May?", true), ("What may happen?", false),
-        ("What happened in May 2022?", false), ("what happened in june", false),
-    ])
+    @Test(
+        "A month is named with or without its year",
+        arguments: [
+            ("What happened in May 2023?", true), ("What happened in May?", true), ("What may happen?", false),
+            ("What happened in May 2022?", false), ("what happened in june", false),
+        ])
     func month(_ query: String, _ expected: Bool) throws {
         #expect(QueryHints(query).names(try #require(Timestamp("2023-05-08T13:56:00"))) == expected)
     }
@@ -86,8 +95,10 @@ struct RetrievalTests {
         #expect(record.speaker == "mary ann")
         #expect(record.sessionKey == "3")
         #expect(record.moment.description == "2023-05-08T13:56:00Z")
-        #expect(MemoryRecord(MemoryDraft(clientID: 1, content: "Note: buy milk"), id: 1, createdAt: .now).speaker == "note")
-        #expect(MemoryRecord(MemoryDraft(clientID: 1, content: "at 10:30 we met"), id: 1, createdAt: .now).speaker == nil)
+        #expect(
+            MemoryRecord(MemoryDraft(clientID: 1, content: "Note: buy milk"), id: 1, createdAt: .now).speaker == "note")
+        #expect(
+            MemoryRecord(MemoryDraft(clientID: 1, content: "at 10:30 we met"), id: 1, createdAt: .now).speaker == nil)
     }
 
     @Test("The lexical embedder gives the same unit vector for the same words")

@@ -34,13 +34,15 @@ struct ValkeyTests {
         return replies.replies[0]
     }
 
-    @Test("Any bytes come back under any key, and what is missing is nil", .timeLimit(.minutes(1)))
+    @Test("Any bytes come back under any key, and what is missing is nil", .timeLimit(.minutes(5)))
     func bytes() async throws {
         try await TestWorld.with { world async throws in
             try await with(world) { store async throws in
                 let prefix = world.configuration.valkey.keyPrefix
                 let hostile = "\(prefix):a\r\nSET b 1\r\n"
-                let values: [[UInt8]] = [[], [0, 13, 10, 255], Array("\r\n$3\r\n".utf8), Array(repeating: 7, count: 1 << 20)]
+                let values: [[UInt8]] = [
+                    [], [0, 13, 10, 255], Array("\r\n$3\r\n".utf8), Array(repeating: 7, count: 1 << 20),
+                ]
                 for value in values {
                     try await store.set([entry(hostile, value)], deadline: soon)
                     let found = try await store.get([hostile, "\(prefix):none"], deadline: soon)
@@ -51,13 +53,15 @@ struct ValkeyTests {
         }
     }
 
-    @Test("Entries expire, and an entry that is only to be made stays as it is", .timeLimit(.minutes(1)))
+    @Test("Entries expire, and an entry that is only to be made stays as it is", .timeLimit(.minutes(5)))
     func lives() async throws {
         try await TestWorld.with { world async throws in
             try await with(world) { store async throws in
                 let key = "\(world.configuration.valkey.keyPrefix):k"
                 try await store.set([entry(key, [1], life: .milliseconds(30))], deadline: soon)
-                try await world.eventually("the entry expires") { try await store.get([key], deadline: soon).values == [nil] }
+                try await world.eventually("the entry expires") {
+                    try await store.get([key], deadline: soon).values == [nil]
+                }
                 var once = entry(key, [2])
                 once.onlyIfAbsent = true
                 try await store.set([once], deadline: soon)
@@ -70,11 +74,13 @@ struct ValkeyTests {
         }
     }
 
-    @Test("What is too long is refused before it is sent", .timeLimit(.minutes(1)))
+    @Test("What is too long is refused before it is sent", .timeLimit(.minutes(5)))
     func bounds() async throws {
         try await TestWorld.with { world async throws in
             try await with(world) { store async throws in
-                for entry in [entry(String(repeating: "k", count: 2000), []), entry("k", Array(repeating: 0, count: 5 << 20))] {
+                for entry in [
+                    entry(String(repeating: "k", count: 2000), []), entry("k", Array(repeating: 0, count: 5 << 20)),
+                ] {
                     let error = await #expect(throws: MemoryError.self) { try await store.set([entry], deadline: soon) }
                     #expect(error?.code == .tooLarge)
                 }
@@ -82,7 +88,7 @@ struct ValkeyTests {
         }
     }
 
-    @Test("A thousand concurrent readers each get their own value", .timeLimit(.minutes(1)))
+    @Test("A thousand concurrent readers each get their own value", .timeLimit(.minutes(5)))
     func pipelining() async throws {
         try await TestWorld.with { world async throws in
             try await with(world) { store async throws in
@@ -100,7 +106,7 @@ struct ValkeyTests {
         }
     }
 
-    @Test("Down, it fails at once; back, it serves again, in another life", .timeLimit(.minutes(1)))
+    @Test("Down, it fails at once; back, it serves again, in another life", .timeLimit(.minutes(5)))
     func restart() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await with(world, configure: { $0.connections = 1 }) { store async throws in
@@ -118,7 +124,7 @@ struct ValkeyTests {
         }
     }
 
-    @Test("Frozen, it costs the deadline, and no late reply is taken for another's", .timeLimit(.minutes(1)))
+    @Test("Frozen, it costs the deadline, and no late reply is taken for another's", .timeLimit(.minutes(5)))
     func frozen() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await with(world, configure: { $0.connections = 1 }) { store in
@@ -135,11 +141,12 @@ struct ValkeyTests {
         }
     }
 
-    @Test("An ACL user with few rights serves; a wrong password does not", .timeLimit(.minutes(1)))
+    @Test("An ACL user with few rights serves; a wrong password does not", .timeLimit(.minutes(5)))
     func acl() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             _ = try await command(
-                world, "ACL", "SETUSER", "gateway", "on", ">word", "~mg*", "+mget", "+set", "+del", "+ping", "+auth", "+select")
+                world, "ACL", "SETUSER", "gateway", "on", ">word", "~mg*", "+mget", "+set", "+del", "+ping", "+auth",
+                "+select")
             func configure(_ password: String) -> (inout ValkeyConfiguration) -> Void {
                 { settings in
                     settings.username = "gateway"
@@ -158,20 +165,22 @@ struct ValkeyTests {
         }
     }
 
-    @Test("An error of the server is an error, and the connection goes on", .timeLimit(.minutes(1)))
+    @Test("An error of the server is an error, and the connection goes on", .timeLimit(.minutes(5)))
     func serverErrors() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await with(world) { store async throws in
                 _ = try await command(world, "CONFIG", "SET", "maxmemory-policy", "noeviction")
                 _ = try await command(world, "CONFIG", "SET", "maxmemory", "1")
-                let error = await #expect(throws: MemoryError.self) { try await store.set([entry("k", [1])], deadline: soon) }
+                let error = await #expect(throws: MemoryError.self) {
+                    try await store.set([entry("k", [1])], deadline: soon)
+                }
                 #expect(error?.driverCode == "OOM")
                 try await store.ping(deadline: soon)
             }
         }
     }
 
-    @Test("Full memory evicts by LRU instead of refusing, and the server counts it", .timeLimit(.minutes(1)))
+    @Test("Full memory evicts by LRU instead of refusing, and the server counts it", .timeLimit(.minutes(5)))
     func eviction() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
             try await with(world) { store async throws in

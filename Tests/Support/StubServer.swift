@@ -5,22 +5,22 @@ import NIOCore
 import Synchronization
 
 /// An HTTP server whose answers a test decides: for a provider that errs in ways that no real one does on demand.
-public final class StubServer: Sendable {
+package final class StubServer: Sendable {
     /// What was asked.
-    public struct Asked: Sendable {
-        public let method: String
-        public let path: String
-        public let body: String
-        public let headers: [String: String]
+    package struct Asked: Sendable {
+        package let method: String
+        package let path: String
+        package let body: String
+        package let headers: [String: String]
     }
 
     /// What is answered.
-    public struct Answer: Sendable {
-        public var status: Int
-        public var body: String
-        public var headers: [String: String]
+    package struct Answer: Sendable {
+        package var status: Int
+        package var body: String
+        package var headers: [String: String]
 
-        public init(_ status: Int, _ body: String, headers: [String: String] = [:]) {
+        package init(_ status: Int, _ body: String, headers: [String: String] = [:]) {
             self.status = status
             self.body = body
             self.headers = headers
@@ -31,12 +31,12 @@ public final class StubServer: Sendable {
     private let answer: @Sendable (Asked) -> Answer
 
     /// Everything that was asked so far.
-    public var asked: [Asked] { log.withLock { $0 } }
+    package var asked: [Asked] { log.withLock { $0 } }
 
     private init(_ answer: @escaping @Sendable (Asked) -> Answer) { self.answer = answer }
 
     /// Serves while the test runs; `test` gets the base URL.
-    public static func with<Result: Sendable>(
+    package static func with<Result: Sendable>(
         answering answer: @escaping @Sendable (Asked) -> Answer,
         _ test: @escaping @Sendable (String, StubServer) async throws -> Result
     ) async throws -> Result {

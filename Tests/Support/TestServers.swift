@@ -1,24 +1,24 @@
-public import Foundation
+package import Foundation
 
 /// Real servers for the tests, through `servers.py`. They end with the process that runs the tests, however it ends.
-public actor TestServers {
+package actor TestServers {
     /// The one that all tests share.
-    public static let shared = TestServers()
+    package static let shared = TestServers()
 
     /// A server: one of the shared three, or one more of the kind that a test may stop and kill.
-    public struct Name: Sendable, Hashable {
+    package struct Name: Sendable, Hashable {
         let text: String
 
-        public static let postgres = Name(text: "postgres")
-        public static let valkey = Name(text: "valkey")
-        public static let qdrant = Name(text: "qdrant")
+        package static let postgres = Name(text: "postgres")
+        package static let valkey = Name(text: "valkey")
+        package static let qdrant = Name(text: "qdrant")
 
         /// A server of the same kind that nobody else uses.
-        public var own: Name { Name(text: "\(text)-\(UUID().uuidString.prefix(8))") }
+        package var own: Name { Name(text: "\(text)-\(UUID().uuidString.prefix(8))") }
     }
 
     /// What can be done to a server.
-    public enum Verb: String, Sendable {
+    package enum Verb: String, Sendable {
         case start, stop, kill, pause, resume
     }
 
@@ -32,12 +32,12 @@ public actor TestServers {
     private var ports: [Name: Int] = [:]
 
     /// The folder of this package.
-    public static let packageRoot = URL(fileURLWithPath: #filePath)
+    package static let packageRoot = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 
     /// Does something to a server, and answers its port.
     @discardableResult
-    public func perform(_ verb: Verb, _ name: Name) throws -> Int {
+    package func perform(_ verb: Verb, _ name: Name) throws -> Int {
         try launch()
         let order = #"{"do": "\#(verb.rawValue)", "server": "\#(name.text)"}"# + "\n"
         try input.fileHandleForWriting.write(contentsOf: Data(order.utf8))
@@ -51,7 +51,7 @@ public actor TestServers {
     }
 
     /// The port of a server, which is started when it is asked for first.
-    public func port(_ name: Name) throws -> Int { try ports[name] ?? perform(.start, name) }
+    package func port(_ name: Name) throws -> Int { try ports[name] ?? perform(.start, name) }
 
     private func launch() throws {
         guard process == nil else { return }

@@ -2,31 +2,51 @@ import Foundation
 import Logging
 import Synchronization
 
-@testable public import MemoryCore
+@testable package import MemoryCore
 
 /// A memory of its own for one test: its own database, keys and clients on the shared servers, or servers of its own
 /// where a test wants to stop them.
-public struct TestWorld: Sendable {
+package struct TestWorld: Sendable {
     /// The settings; a second gateway on the same stores is opened with the same.
-    public var configuration = MemoryConfiguration()
+    package var configuration = MemoryConfiguration()
     /// A client that no other test uses; so are the next 9,999.
-    public let client: Int
+    package let client: Int
     /// The servers that are this test's own.
-    public let servers: [TestServers.Name: TestServers.Name]
+    package let servers: [TestServers.Name: TestServers.Name]
 
     private static let count = Atomic<Int>(0)
     private static let template = Template()
+    /// So many worlds at once: more would only wait for the processor, and for each other's databases.
+    private static let places = Places(6)
 
     /// Makes a world, runs the test in it, and drops its database.
     @discardableResult
-    public static func with<Result: Sendable>(
+    package static func with<Result: Sendable>(
         own: Set<TestServers.Name> = [], configure: @Sendable (inout MemoryConfiguration) -> Void = { _ in },
+        _ test: (TestWorld) async throws -> Result
+    ) async throws -> Result {
+        await places.enter()
+        do {
+            let result = try await run(own, configure, test)
+            await places.leave()
+            return result
+        } catch {
+            await places.leave()
+            throw error
+        }
+    }
+
+    private static func run<Result: Sendable>(
+        _ own: Set<TestServers.Name>, _ configure: @Sendable (inout MemoryConfiguration) -> Void,
         _ test: (TestWorld) async throws -> Result
     ) async throws -> Result {
         let world = try await TestWorld(own: own, configure: configure)
         let result: Swift.Result<Result, any Error>
         do {
             result = .success(try await test(world))
+        } catch let error as MemoryError {
+            // A test's log may say what a stranger must not see.
+            result = .failure(TestServers.Failure(description: error.debugDescription))
         } catch {
             result = .failure(error)
         }
@@ -61,8 +81,9 @@ public struct TestWorld: Sendable {
     }
 
     /// Opens a memory, and closes it after the test.
-    public func withMemory<Result>(_ test: (Memory) async throws -> Result) async throws -> Result {
-        let memory = try await Memory.open(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    package func withMemory<Result>(_ test: (Memory) async throws -> Result) async throws -> Result {
+        let memory = try await Memory.open(
+            configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         do {
             let result = try await test(memory)
             await memory.close()
@@ -74,14 +95,14 @@ public struct TestWorld: Sendable {
     }
 
     /// Does something to a server of this test's own.
-    public func perform(_ verb: TestServers.Verb, _ server: TestServers.Name) async throws {
+    package func perform(_ verb: TestServers.Verb, _ server: TestServers.Name) async throws {
         guard let own = servers[server] else { throw TestServers.Failure(description: "\(server) is shared") }
         try await TestServers.shared.perform(verb, own)
     }
 
     /// Runs a statement on this world's database, and answers its rows as text.
     @discardableResult
-    public func execute(_ sql: String) async throws -> [[String?]] {
+    package func execute(_ sql: String) async throws -> [[String?]] {
         try await Self.execute(sql, configuration.postgres)
     }
 
@@ -104,7 +125,7 @@ public struct TestWorld: Sendable {
     }
 
     /// Waits until something holds, looking again and again; fails after 20 seconds.
-    public func eventually(
+    package func eventually(
         _ what: String, _ holds: () async throws -> Bool
     ) async throws {
         let deadline = ContinuousClock.now + .seconds(20)
@@ -125,12 +146,14 @@ private actor Template {
     private var collections: Task<Void, any Error>?
 
     func prepare(_ configuration: MemoryConfiguration) async throws {
-        let task = database ?? Task { [name] in
-            _ = try await TestWorld.execute("CREATE DATABASE \(name)", configuration.postgres)
-            var configuration = configuration
-            configuration.postgres.database = name
-            _ = try await Memory.migrate(configuration)
-        }
+        let task =
+            database
+            ?? Task { [name] in
+                _ = try await TestWorld.execute("CREATE DATABASE \(name)", configuration.postgres)
+                var configuration = configuration
+                configuration.postgres.database = name
+                _ = try await Memory.migrate(configuration)
+            }
         database = task
         try await task.value
     }
@@ -156,5 +179,29 @@ extension MemoryConfiguration.Budgets {
         (budgets.embedQuery, budgets.searchVectors) = (.seconds(10), .seconds(10))
         (budgets.readRecords, budgets.searchText) = (.seconds(10), .seconds(10))
         return budgets
+    }
+}
+
+/// Lets a limited number in; the others wait their turn.
+private actor Places {
+    private var free: Int
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    init(_ count: Int) { free = count }
+
+    func enter() async {
+        if free > 0 {
+            free -= 1
+        } else {
+            await withCheckedContinuation { waiting.append($0) }
+        }
+    }
+
+    func leave() {
+        if waiting.isEmpty {
+            free += 1
+        } else {
+            waiting.removeFirst().resume()
+        }
     }
 }

@@ -29,7 +29,7 @@ import Synchronization
     // MARK: Transfers
 
     /// Starts a transfer; `done` is called once, from a later ``step(waitingAtMost:)`` or from here when it cannot start.
-    func start(_ request: HTTPRequest, _ done: @escaping @Sendable (Result<HTTPReply, MemoryError>) -> Void) {
+    func start(_ request: CurlRequest, _ done: @escaping @Sendable (Result<CurlReply, MemoryError>) -> Void) {
         guard !request.deadline.hasPassed else { return done(.failure(.timeout(store, "waited in the queue"))) }
         guard let easy = unsafe curl_easy_init() else {
             return done(.failure(.unavailable(store, "libcurl has no memory for a transfer")))
@@ -95,14 +95,14 @@ final class CurlWaker: Sendable {
 
 /// One transfer: what libcurl reads from and writes to while it is under way.
 @safe private final class CurlTransfer {
-    private let request: HTTPRequest
-    private let done: @Sendable (Result<HTTPReply, MemoryError>) -> Void
+    private let request: CurlRequest
+    private let done: @Sendable (Result<CurlReply, MemoryError>) -> Void
     private var body: [UInt8] = []
     private var isTooLong = false
     private var retryAfter: Duration?
     private var headers: UnsafeMutablePointer<curl_slist>?
 
-    init(_ request: HTTPRequest, _ done: @escaping @Sendable (Result<HTTPReply, MemoryError>) -> Void) {
+    init(_ request: CurlRequest, _ done: @escaping @Sendable (Result<CurlReply, MemoryError>) -> Void) {
         self.request = request
         self.done = done
     }
@@ -150,7 +150,7 @@ final class CurlWaker: Sendable {
 
     func finish(_ code: CURLcode, status: Int, store: MemoryError.Store) {
         guard code != CURLE_OK else {
-            return done(.success(HTTPReply(status: status, body: body, retryAfter: retryAfter)))
+            return done(.success(CurlReply(status: status, body: body, retryAfter: retryAfter)))
         }
         let reason = unsafe String(cString: curl_easy_strerror(code))
         if isTooLong {

@@ -6,13 +6,13 @@ final class OpenAIEmbedder: Embedder {
     let model: String
     let maxBatch: Int
     private let configuration: EmbeddingsConfiguration
-    private let client: HTTPClient
+    private let client: CurlClient
 
     init(_ configuration: EmbeddingsConfiguration) throws(MemoryError) {
         self.configuration = configuration
         model = configuration.model
         maxBatch = configuration.maxBatch
-        client = try HTTPClient(store: .embeddings, connections: 8)
+        client = try CurlClient(store: .embeddings, connections: 8)
     }
 
     func embed(_ texts: [String], deadline: Deadline) async -> [Result<[Float], MemoryError>] {
@@ -33,7 +33,7 @@ final class OpenAIEmbedder: Embedder {
         var headers = ["Content-Type: application/json", "Accept: application/json"]
         if let key = configuration.apiKey { headers.append("Authorization: Bearer \(key.revealed)") }
         let reply = try await client.send(
-            HTTPRequest(
+            CurlRequest(
                 method: .post, url: configuration.url + "/embeddings", headers: headers, body: body(texts),
                 deadline: deadline, maxBytes: 64 << 10 + texts.count * (64 << 10)))
         guard reply.status == 200 else { throw Self.refusal(reply) }
@@ -57,7 +57,7 @@ final class OpenAIEmbedder: Embedder {
         return writer.bytes
     }
 
-    private static func refusal(_ reply: HTTPReply) -> MemoryError {
+    private static func refusal(_ reply: CurlReply) -> MemoryError {
         let retriable = reply.status == 408 || reply.status == 409 || reply.status == 429 || reply.status >= 500
         // A wrong key or address stays wrong, but only until a person mends it: the texts are not at fault.
         let isOurs = [401, 402, 403, 404].contains(reply.status)

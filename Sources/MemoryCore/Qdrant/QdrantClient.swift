@@ -2,7 +2,7 @@
 struct QdrantClient: Sendable {
     private let base: String
     private let headers: [String]
-    private let http: HTTPClient
+    private let http: CurlClient
 
     init(_ configuration: QdrantConfiguration) throws(MemoryError) {
         var url = configuration.url
@@ -11,17 +11,17 @@ struct QdrantClient: Sendable {
         var headers = ["Content-Type: application/json"]
         if let key = configuration.apiKey { headers.append("api-key: \(key.revealed)") }
         self.headers = headers
-        http = try HTTPClient(store: .qdrant, connections: configuration.connections)
+        http = try CurlClient(store: .qdrant, connections: configuration.connections)
     }
 
     func close() async { await http.close() }
 
     /// Sends a request and answers its `result`.
     func send(
-        _ method: HTTPRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
+        _ method: CurlRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
     ) async throws(MemoryError) -> JSON {
         let reply = try await http.send(
-            HTTPRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
+            CurlRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
         guard reply.status == 200 else { throw Self.refusal(reply) }
         guard let answer = try? JSON.parse(reply.body), let result = answer["result"] else {
             throw .badReply(.qdrant, String(decoding: reply.body.prefix(200), as: UTF8.self))
@@ -31,7 +31,7 @@ struct QdrantClient: Sendable {
 
     /// Sends an update. Only `completed` counts: an update that was merely acknowledged may never be applied.
     func update(
-        _ method: HTTPRequest.Method, _ path: String, body: [UInt8], deadline: Deadline
+        _ method: CurlRequest.Method, _ path: String, body: [UInt8], deadline: Deadline
     ) async throws(MemoryError) {
         let result = try await send(method, path + "?wait=true", body: body, deadline: deadline)
         guard let status = result["status"]?.string, status == "completed" else {
@@ -52,7 +52,7 @@ struct QdrantClient: Sendable {
     /// The driver code of an answer that a collection is not there.
     static let missing = "http 404"
 
-    private static func refusal(_ reply: HTTPReply) -> MemoryError {
+    private static func refusal(_ reply: CurlReply) -> MemoryError {
         let detail = String(decoding: reply.body.prefix(300), as: UTF8.self)
         var error = MemoryError.unavailable(.qdrant, detail, driverCode: "http \(reply.status)")
         // A request that does not fit stays so; everything else ends when somebody mends the server or the settings.

@@ -91,7 +91,9 @@ final class ValkeyStore: ShortTermStore {
                 return answer
             } catch {
                 attempt += 1
-                guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else { throw error }
+                guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else {
+                    throw error
+                }
             }
         }
     }

@@ -2,7 +2,7 @@ import Dispatch
 import Synchronization
 
 /// A request to a store that speaks HTTP.
-struct HTTPRequest: Sendable {
+struct CurlRequest: Sendable {
     enum Method: String, Sendable {
         case get = "GET"
         case put = "PUT"
@@ -22,7 +22,7 @@ struct HTTPRequest: Sendable {
 }
 
 /// What a server answered.
-struct HTTPReply: Sendable {
+struct CurlReply: Sendable {
     let status: Int
     let body: [UInt8]
     /// The `Retry-After` header in seconds, if there was one.
@@ -32,10 +32,10 @@ struct HTTPReply: Sendable {
 /// HTTP over libcurl's multi interface: one thread drives every transfer of one store, over kept-alive connections.
 ///
 /// Redirects are not followed, and only `http` and `https` are spoken.
-final class HTTPClient: Sendable {
+final class CurlClient: Sendable {
     private struct Call: Sendable {
-        let request: HTTPRequest
-        let done: @Sendable (Result<HTTPReply, MemoryError>) -> Void
+        let request: CurlRequest
+        let done: @Sendable (Result<CurlReply, MemoryError>) -> Void
     }
 
     private struct State {
@@ -64,9 +64,9 @@ final class HTTPClient: Sendable {
         }
     }
 
-    func send(_ request: HTTPRequest) async throws(MemoryError) -> HTTPReply {
+    func send(_ request: CurlRequest) async throws(MemoryError) -> CurlReply {
         let result = await withCheckedContinuation {
-            (done: CheckedContinuation<Result<HTTPReply, MemoryError>, Never>) in
+            (done: CheckedContinuation<Result<CurlReply, MemoryError>, Never>) in
             let refusal: String? = state.withLock { state in
                 if state.isClosed { return "the client is closed" }
                 if state.active >= maxActive { return "too many requests are under way" }

@@ -1,0 +1,169 @@
+import Foundation
+import MemoryTestSupport
+import Testing
+
+@testable import MemoryCore
+
+/// The program itself, as an operator runs it.
+@Suite("Program")
+struct ProgramTests {
+    private static let binary = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+        .appendingPathComponent("memory-gateway")
+
+    private func process(_ arguments: [String], _ world: TestWorld, _ extra: [String: String] = [:]) -> Process {
+        let process = Process()
+        process.executableURL = Self.binary
+        process.arguments = arguments
+        let configuration = world.configuration
+        process.environment = [
+            "POSTGRES_PORT": String(configuration.postgres.port), "POSTGRES_DB": configuration.postgres.database,
+            "VALKEY_PORT": String(configuration.valkey.port), "VALKEY_KEY_PREFIX": configuration.valkey.keyPrefix,
+            "QDRANT_URL": configuration.qdrant.url,
+        ].merging(extra) { _, new in new }
+        return process
+    }
+
+    /// Runs the program to its end.
+    private func run(
+        _ arguments: [String], _ world: TestWorld, _ extra: [String: String] = [:]
+    ) throws -> (status: Int32, output: String, errors: String) {
+        let process = process(arguments, world, extra)
+        let (output, errors) = (Pipe(), Pipe())
+        (process.standardOutput, process.standardError) = (output, errors)
+        try process.run()
+        let text = output.fileHandleForReading.readDataToEndOfFile()
+        let complaints = errors.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return (
+            process.terminationStatus, String(decoding: text, as: UTF8.self),
+            String(decoding: complaints, as: UTF8.self)
+        )
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    private func serve(_ world: TestWorld, _ http: CurlClient, port: Int) async throws -> Process {
+        let process = process([], world, ["API_PORT": String(port), "LOG_LEVEL": "warning"])
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        try await world.eventually("the gateway is ready") {
+            (try? await self.get(http, "http://127.0.0.1:\(port)/health/ready").status) == 200
+        }
+        return process
+    }
+
+    private func get(_ http: CurlClient, _ url: String) async throws(MemoryError) -> CurlReply {
+        try await http.send(CurlRequest(method: .get, url: url, deadline: .after(.seconds(10))))
+    }
+
+    @Test("setup creates, then matches; --check tells a difference by its exit code", .timeLimit(.minutes(5)))
+    func setup() async throws {
+        try await TestWorld.with(own: [.qdrant]) { world async throws in
+            let missing = try run(["setup", "--check"], world)
+            #expect(missing.status == 1)
+            #expect(missing.output.contains("events: missing"))
+            let created = try run(["setup"], world)
+            #expect(created.status == 0)
+            #expect(created.output.split(separator: "\n").count == 4)
+            #expect(created.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": created") })
+            for arguments in [["setup"], ["setup", "--check"]] {
+                let again = try run(arguments, world)
+                #expect(again.status == 0)
+                #expect(again.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": matches") })
+            }
+        }
+    }
+
+    @Test(
+        "migrate --dry-run changes nothing, migrate applies, and a second time there is nothing to do",
+        .timeLimit(.minutes(5)))
+    func migrate() async throws {
+        try await TestWorld.with { world async throws in
+            let database = "fresh_\(world.client)"
+            try await world.execute("CREATE DATABASE \(database)")
+            for (arguments, state) in [(["--dry-run"], "pending"), ([], "applied"), ([], "present")] {
+                let result = try run(["migrate"] + arguments, world, ["POSTGRES_DB": database])
+                #expect(result.status == 0)
+                #expect(result.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": \(state)") })
+                #expect(result.output.contains("002_planner_memory_schema.sql"))
+            }
+        }
+    }
+
+    @Test(
+        "A wrong setting is one line that names the variable, and not its value", .timeLimit(.minutes(5)),
+        arguments: [
+            ["POSTGRES_PORT": "s3cret"], ["VALKEY_URL": "s3cret"], ["API_PORT": "s3cret"], ["LOG_LEVEL": "s3cret"],
+        ])
+    func wrongSettings(_ variables: [String: String]) async throws {
+        try await TestWorld.with { world async throws in
+            let result = try run([], world, variables)
+            #expect(result.status != 0)
+            #expect(result.errors.contains("\(try #require(variables.keys.first)) must be"))
+            #expect(!result.errors.contains("s3cret") && !result.output.contains("s3cret"))
+            #expect(result.errors.split(separator: "\n").count == 1)
+        }
+    }
+
+    @Test("Every command has help", .timeLimit(.minutes(5)), arguments: [[], ["serve"], ["migrate"], ["setup"]])
+    func help(_ command: [String]) async throws {
+        try await TestWorld.with { world async throws in
+            let result = try run(command + ["--help"], world)
+            #expect(result.status == 0)
+            #expect(result.output.contains("USAGE: memory-gateway"))
+        }
+    }
+
+    @Test(
+        "Killed under load, it has lost nothing that it answered, and indexes the rest after a restart",
+        .timeLimit(.minutes(5)))
+    func killed() async throws {
+        try await TestWorld.with { world async throws in
+            let http = try CurlClient(store: .postgres, connections: 32)
+            let port = 20_000 + world.client / 10_000
+            let first = try await serve(world, http, port: port)
+            let acknowledged = Shared<Set<Int64>>([])
+            await withTaskGroup(of: Void.self) { group in
+                for writer in 0..<16 {
+                    group.addTask {
+                        for number in 0..<40 {
+                            let body =
+                                #"{"client_id": \#(world.client), "content": "writer \#(writer) number \#(number)"}"#
+                            let reply = try? await http.send(
+                                CurlRequest(
+                                    method: .post, url: "http://127.0.0.1:\(port)/api/v1/memory/remember",
+                                    headers: ["Content-Type: application/json"], body: Array(body.utf8),
+                                    deadline: .after(.seconds(10))))
+                            guard let reply, reply.status == 200 || reply.status == 207,
+                                let id = (try? JSON.parse(reply.body))?["memory_id"]?.int
+                            else { continue }
+                            acknowledged.withLock { _ = $0.insert(id) }
+                        }
+                    }
+                }
+                group.addTask {
+                    while acknowledged.withLock({ $0.count }) < 100 { await Task.yield() }
+                    kill(first.processIdentifier, SIGKILL)
+                }
+            }
+            first.waitUntilExit()
+            let count = acknowledged.value.count
+            #expect(count >= 100 && count < 640)
+            let ids = try await world.execute("SELECT id FROM events").compactMap { $0[0].flatMap { Int64($0) } }
+            #expect(acknowledged.value.isSubset(of: Set(ids)))
+            let second = try await serve(world, http, port: port)
+            try await world.eventually("everything is indexed") {
+                try await world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
+            }
+            let client = try QdrantClient(world.configuration.qdrant)
+            let body: JSON = ["ids": .array(ids.map(JSON.int))]
+            let points = try await client.send(
+                .post, "/collections/events/points", body: body.encoded, deadline: .after(.seconds(10)))
+            #expect(Set((points.array ?? []).compactMap { $0["id"]?.int }) == Set(ids))
+            await client.close()
+            second.terminate()
+            second.waitUntilExit()
+            #expect(second.terminationReason == .exit && second.terminationStatus == 0)
+            await http.close()
+        }
+    }
+}
