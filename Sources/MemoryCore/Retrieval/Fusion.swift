@@ -6,12 +6,12 @@
 struct Fusion: Sendable {
     /// The share of the cosine; the rest goes to the words. A stronger embedder earns more.
     var denseWeight = 0.6
-    /// The share of a neighbour's base score, divided by its distance of 1 or 2 memories.
+    /// The share of a neighbour's base score, divided by its distance of 1, 2 or 3 memories.
     var neighbourWeight = 0.1
     /// The share of the session's score: the mean of its best three.
-    var sessionWeight = 0.5
-    var speakerWeight = 0.1
-    var monthWeight = 0.1
+    var sessionWeight = 0.6
+    var speakerWeight = 0.15
+    var monthWeight = 0.15
 
     /// A candidate with its rank's reasons.
     struct Ranked: Sendable {
@@ -30,7 +30,7 @@ struct Fusion: Sendable {
             var score = entry.base
             if let session = entry.candidate.session {
                 score += sessionWeight * (sessions[session] ?? 0)
-                for distance in 1...2 as ClosedRange<Int64> {
+                for distance in 1...3 as ClosedRange<Int64> {
                     for id in [entry.candidate.id &- distance, entry.candidate.id &+ distance] {
                         guard let neighbour = base[id], neighbour.candidate.session == session else { continue }
                         score += neighbourWeight / Double(distance) * neighbour.base
