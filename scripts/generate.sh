@@ -25,6 +25,8 @@ generate() {
     echo "extension BundledFiles {"
     list migrations migrations/*.sql
     echo
+    list sqliteMigrations migrations/sqlite/*.sql
+    echo
     list collections collections/*.json
     echo "}"
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 packages=()
 for purpose in "$@"; do
     case $purpose in
-        build) packages+=(libpq-dev libhiredis-dev libcurl4-openssl-dev libstemmer-dev pkg-config) ;;
+        build) packages+=(libpq-dev libhiredis-dev libcurl4-openssl-dev libstemmer-dev libsqlite3-dev pkg-config) ;;
         test) packages+=(postgresql python3 python3-venv) ;;
         *) echo "usage: $0 build [test]" >&2; exit 2 ;;
     esac

@@ -30,13 +30,13 @@ extension Memory {
             async let short = isUp { [cache] deadline throws(MemoryError) in
                 try await cache.store.ping(deadline: deadline)
             }
-            return await [(.postgres, primary), (vectors.name, points), (cache.store.name, short)]
+            return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
         }
         return Health(dependencies: dependencies, uptime: .now - startedAt)
     }
 
     /// Whether the primary store answers with our schema: all that a request needs.
-    public func isReady() async -> Bool { await health().isUp(.postgres) }
+    public func isReady() async -> Bool { await health().isUp(database.name) }
 
     private nonisolated func isUp(
         _ check: @Sendable (Deadline) async throws(MemoryError) -> Void

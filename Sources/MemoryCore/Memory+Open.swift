@@ -19,10 +19,8 @@ extension Memory {
                 "Vectors are lexical: set EMBEDDINGS_URL and EMBEDDINGS_MODEL for vectors of meaning",
                 metadata: [LogKey.model: "\(embedder.model)"])
         }
-        let memory = Memory(
-            configuration, database: try PostgresDatabase(configuration.postgres),
-            vectors: try QdrantStore(configuration.qdrant),
-            shortTerm: try await ValkeyStore(configuration.valkey, logger: logger), embedder: embedder, logger: logger)
+        let stores = try await OpenStores(configuration, logger: logger)
+        let memory = Memory(configuration, stores: stores, embedder: embedder, logger: logger)
         do throws(MemoryError) {
             try await memory.checkEmbeddings()
             try await memory.prepare()

@@ -77,7 +77,7 @@ extension Memory {
         }
         let inserted = await writer.insert(drafts, deadline.capped(at: configuration.budgets.transaction))
         // When the store itself is away nothing was stored, and the whole batch fails as one.
-        if case .failure(let error)? = inserted.first, error.store == .postgres,
+        if case .failure(let error)? = inserted.first, error.store?.isPrimary == true,
             inserted.allSatisfy({ if case .failure = $0 { true } else { false } })
         {
             throw error
@@ -113,7 +113,7 @@ extension Memory {
         return zip(stored, pointErrors).map { item, pointError in
             report(item, pointError: pointError, cacheError: cacheError)
             var receipt = RememberReceipt(
-                memoryID: item.record.id, clientID: item.record.clientID, storedIn: [.postgres], failed: [],
+                memoryID: item.record.id, clientID: item.record.clientID, storedIn: [database.name], failed: [],
                 createdAt: item.record.createdAt)
             if pointError == nil { receipt.storedIn.append(vectors.name) } else { receipt.failed.append(vectors.name) }
             if cacheError == nil {

@@ -13,9 +13,7 @@ extension Memory {
     public static func migrate(
         _ configuration: MemoryConfiguration, dryRun: Bool = false
     ) async throws(MemoryError) -> [MigrationStep] {
-        var settings = configuration.postgres
-        settings.connections = 1
-        let database = try PostgresDatabase(settings)
+        let database = try OpenStores.database(configuration)
         let result: Result<[Migrator.Step], MemoryError>
         do throws(MemoryError) {
             result = .success(

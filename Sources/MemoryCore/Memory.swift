@@ -34,14 +34,14 @@ public final class Memory: Sendable {
     private let background = Mutex<Task<Void, Never>?>(nil)
 
     init(
-        _ configuration: MemoryConfiguration, database: any SQLDatabase, vectors: any VectorStore,
-        shortTerm: any ShortTermStore, embedder: any Embedder, logger: Logger
+        _ configuration: MemoryConfiguration, stores: OpenStores, embedder: any Embedder, logger: Logger
     ) {
+        let (database, vectors) = (stores.database, stores.vectors)
         self.configuration = configuration
         self.database = database
         self.vectors = vectors
         self.logger = logger
-        cache = MemoryCache(shortTerm, prefix: configuration.valkey.keyPrefix)
+        cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
         outbox = OutboxWorker(database: database, delivery: delivery, cache: cache, logger: logger)
@@ -50,10 +50,10 @@ public final class Memory: Sendable {
         self.fusion = fusion
         let writer = MemoryWriter(database: database, createsClients: configuration.createsClients)
         self.writer = writer
-        inserts = Coalescer(store: .postgres, maxBatch: 64, maxRunning: 2) { drafts, deadline in
+        inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { drafts, deadline in
             await writer.insert(drafts, deadline)
         }
-        reads = Coalescer(store: .postgres, maxBatch: 512, maxRunning: 2) { keys, deadline in
+        reads = Coalescer(store: database.name, maxBatch: 512, maxRunning: 2) { keys, deadline in
             await Self.read(keys, database, deadline)
         }
         searches = Dictionary(

@@ -11,6 +11,9 @@ extension MemoryConfiguration {
 
     /// Reads the settings. An empty value counts as not set.
     ///
+    /// Each of the three stores is a server when any of its variables is set, and embedded when none is.
+    ///
+    /// - `MEMORY_DATA_DIR` (./memory-data), `MEMORY_CACHE_MB` (200, 1...100,000), `MEMORY_VECTOR_CACHE_MB` (320, 1...100,000)
     /// - `DATABASE_URL` (secret), or `POSTGRES_HOST` (127.0.0.1), `POSTGRES_PORT` (5432), `POSTGRES_DB` (postgres),
     ///   `POSTGRES_USER` (postgres), `POSTGRES_PASSWORD` (secret); `POSTGRES_CONNECTIONS` (8, 1...100)
     /// - `VALKEY_URL` (secret), or `VALKEY_HOST` (127.0.0.1), `VALKEY_PORT` (6379), `VALKEY_DB` (0), `VALKEY_USER`,
@@ -23,6 +26,7 @@ extension MemoryConfiguration {
     public init(reader: ConfigReader) throws(MemoryError) {
         self.init()
         let settings = Settings(reader: reader)
+        try readEmbedded(settings)
         try readPostgres(settings)
         try readValkey(settings)
         try readQdrant(settings)
@@ -30,6 +34,15 @@ extension MemoryConfiguration {
         denseWeight = try settings.double("RECALL_DENSE_WEIGHT", 0...1) ?? denseWeight
         createsClients = try settings.bool("AUTO_CREATE_CLIENTS") ?? createsClients
         setsUpStores = try settings.bool("AUTO_SETUP") ?? setsUpStores
+    }
+
+    private mutating func readEmbedded(_ settings: Settings) throws(MemoryError) {
+        records = settings.isAnySet(["DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB"]) ? .server : .embedded
+        vectors = settings.isAnySet(["QDRANT_URL", "QDRANT_HOST", "QDRANT_PORT"]) ? .server : .embedded
+        shortTerm = settings.isAnySet(["VALKEY_URL", "VALKEY_HOST", "VALKEY_PORT"]) ? .server : .embedded
+        if let folder = settings.string("MEMORY_DATA_DIR") { embedded.path = folder + "/memory.db" }
+        if let size = try settings.int("MEMORY_CACHE_MB", 1...100_000) { embedded.maxCacheBytes = size << 20 }
+        if let size = try settings.int("MEMORY_VECTOR_CACHE_MB", 1...100_000) { embedded.maxVectorBytes = size << 20 }
     }
 
     private mutating func readPostgres(_ settings: Settings) throws(MemoryError) {
@@ -109,6 +122,9 @@ package struct Settings {
     package func string(_ name: String) -> String? { read(name, isSecret: false) }
 
     package func secret(_ name: String) -> Secret? { read(name, isSecret: true).map { Secret($0) } }
+
+    /// Whether any of these has a value.
+    func isAnySet(_ names: [String]) -> Bool { names.contains { secret($0) != nil } }
 
     /// `POSTGRES_HOST` is the key `postgres.host`.
     private func read(_ name: String, isSecret: Bool) -> String? {

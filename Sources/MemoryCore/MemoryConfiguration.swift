@@ -1,10 +1,26 @@
 /// Everything that can be set about a memory. Each part has the defaults of servers on this machine.
 public struct MemoryConfiguration: Sendable {
-    /// The primary store: the truth.
+    /// Where a kind of data lies.
+    public enum Place: Sendable {
+        /// In this process, and in a file where it must last.
+        case embedded
+        /// On a server.
+        case server
+    }
+
+    /// Where records lie: the truth.
+    public var records = Place.server
+    /// Where vectors lie.
+    public var vectors = Place.server
+    /// Where short-term memory lies.
+    public var shortTerm = Place.server
+    /// The file of what is embedded.
+    public var embedded = EmbeddedConfiguration()
+    /// The primary store, when records lie on a server.
     public var postgres = PostgresConfiguration()
-    /// The vectors.
+    /// The vector store, when vectors lie on a server.
     public var qdrant = QdrantConfiguration()
-    /// Short-term memory.
+    /// Short-term memory, when it lies on a server.
     public var valkey = ValkeyConfiguration()
     /// Where vectors come from; nil for the local lexical embedder.
     public var embeddings: EmbeddingsConfiguration?
@@ -42,6 +58,28 @@ public struct MemoryConfiguration: Sendable {
         /// The defaults.
         public init() {}
     }
+
+    /// The three servers, on this machine.
+    public init() {}
+
+    /// Everything in this process and one file, which is made when it is not there: nothing to install or start.
+    public static func embedded(at path: String) -> MemoryConfiguration {
+        var configuration = MemoryConfiguration()
+        (configuration.records, configuration.vectors, configuration.shortTerm) = (.embedded, .embedded, .embedded)
+        configuration.embedded.path = path
+        return configuration
+    }
+}
+
+/// The file of embedded stores, and how much memory they may use.
+public struct EmbeddedConfiguration: Sendable {
+    /// The file of records and vectors.
+    public var path = "./memory-data/memory.db"
+    /// The most that short-term memory may take, in bytes.
+    public var maxCacheBytes = 200 << 20
+    /// The most that vectors may take in memory, in bytes; what is beyond is read from the file for each recall. A vector of
+    /// 1536 numbers takes 3 KiB.
+    public var maxVectorBytes = 320 << 20
 
     /// The defaults.
     public init() {}

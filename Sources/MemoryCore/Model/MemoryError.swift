@@ -37,8 +37,17 @@ public struct MemoryError: Error, Sendable {
 
         init(_ description: String) { self.description = description }
 
+        /// Whether it is one that holds the truth.
+        package var isPrimary: Bool { self == .postgres || self == .sqlite }
+
         /// PostgreSQL.
         public static let postgres = Store("postgres")
+        /// The embedded primary store.
+        public static let sqlite = Store("sqlite")
+        /// The embedded vector store.
+        public static let embeddedVectors = Store("embedded-vectors")
+        /// The embedded short-term store.
+        public static let memoryCache = Store("memory-cache")
         /// Qdrant.
         public static let qdrant = Store("qdrant")
         /// Valkey.
@@ -108,7 +117,7 @@ extension MemoryError {
     }
 
     static func unavailable(_ store: Store, _ detail: String, driverCode: String? = nil) -> MemoryError {
-        let message = store == .postgres ? "Primary storage unavailable, please retry" : "\(store) is unavailable"
+        let message = store.isPrimary ? "Primary storage unavailable, please retry" : "\(store) is unavailable"
         return MemoryError(
             .unavailable, message, store: store, driverCode: driverCode, detail: detail, isRetriable: true)
     }

@@ -77,6 +77,12 @@ public struct RecallFilter: Sendable {
     /// Lets everything pass.
     public init() {}
 
+    /// Whether everything passes.
+    var isEmpty: Bool {
+        type == nil && scopes.isEmpty && sessionID == nil && tags.isEmpty && since == nil && until == nil
+            && metadata.isEmpty
+    }
+
     func validate() throws(MemoryError) {
         if let type { try Limits.check(type: type) }
         if let sessionID { try Limits.check(sessionID, "session_id", maxBytes: Limits.identifierBytes) }

@@ -1,5 +1,7 @@
 /// A session on one libpq connection: prepared statements by their text, values as text. It belongs to one thread.
 final class PostgresConnection: SQLSession {
+    let dialect = SQLDialect.postgres
+
     private let handle: PostgresHandle
     private var prepared: [SQL: String] = [:]
     /// When everything that this connection is asked now must be done.
@@ -22,7 +24,7 @@ final class PostgresConnection: SQLSession {
     }
 
     func script(_ sql: SQL) throws(MemoryError) {
-        _ = try handle.runScript(sql.text, deadline)
+        _ = try handle.runScript(sql.postgres, deadline)
     }
 
     private func run(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> PostgresResult {
@@ -31,7 +33,7 @@ final class PostgresConnection: SQLSession {
             name = known
         } else {
             name = "s\(prepared.count)"
-            try handle.prepare(name, sql.text, deadline)
+            try handle.prepare(name, sql.postgres, deadline)
             prepared[sql] = name
         }
         return try handle.run(name, values.map(\.postgresText), deadline)

@@ -21,6 +21,8 @@ final class PostgresDatabase: SQLDatabase {
         var closing: [CheckedContinuation<Void, Never>] = []
     }
 
+    let name = MemoryError.Store.postgres
+
     private let configuration: PostgresConfiguration
     private let gate = ReconnectGate()
     private let state = Mutex(State())

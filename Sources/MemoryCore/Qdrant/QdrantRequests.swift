@@ -68,27 +68,9 @@ enum QdrantRequests {
         payload["speaker"] = record.speaker.map(JSON.string)
         payload["expires_at"] = record.expiresAt.map { .string($0.description) }
         if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
-        let terms = record.metadata.members.map(metadataTerm)
+        let terms = record.metadata.members.map(MetadataTerm.of)
         if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
         return payload
-    }
-
-    /// A member of metadata as one word: equal for equal members, and no longer for a long value.
-    private static func metadataTerm(_ member: JSONObject.Member) -> String {
-        sha256(member.key, canonical(member.value)).prefix(12).hex
-    }
-
-    /// Equal text for equal values: numbers by value, keys in order.
-    private static func canonical(_ value: JSON) -> String {
-        switch value {
-        case .double(let number): Int64(exactly: number).map { String($0) } ?? number.description
-        case .array(let elements): "[" + elements.map(canonical).joined(separator: ",") + "]"
-        case .object(let object):
-            "{"
-                + object.members.sorted { Array($0.key.utf8).lexicographicallyPrecedes(Array($1.key.utf8)) }
-                .map { JSON.string($0.key).encodedText + ":" + canonical($0.value) }.joined(separator: ",") + "}"
-        default: value.encodedText
-        }
     }
 
     // MARK: Searches
@@ -154,7 +136,7 @@ enum QdrantRequests {
         }
         if let session = filter.sessionID { must.append(condition("session_id", .string(session))) }
         must += filter.tags.map { condition("tags", .string($0)) }
-        must += filter.metadata.members.map { condition("metadata_terms", .string(metadataTerm($0))) }
+        must += filter.metadata.members.map { condition("metadata_terms", .string(MetadataTerm.of($0))) }
         var range = JSONObject()
         range["gte"] = filter.since.map { .string($0.description) }
         range["lte"] = filter.until.map { .string($0.description) }
@@ -180,8 +162,4 @@ enum QdrantRequests {
         }
         return candidates
     }
-}
-
-extension JSON {
-    fileprivate var encodedText: String { String(decoding: encoded, as: UTF8.self) }
 }

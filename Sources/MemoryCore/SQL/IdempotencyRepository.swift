@@ -23,10 +23,15 @@ struct IdempotencyRepository {
     func take(_ key: Key) throws(MemoryError) -> Earlier? {
         let values: [SQLValue] = [.int(Int64(key.clientID)), .text(key.key), .bytes(key.requestHash)]
         try session.execute(
-            """
-            DELETE FROM idempotency_keys
-            WHERE client_id = $1 AND key = $2 AND created_at < now() - interval '24 hours'
-            """, Array(values.prefix(2)))
+            SQL(
+                postgres: """
+                    DELETE FROM idempotency_keys
+                    WHERE client_id = $1 AND key = $2 AND created_at < now() - interval '24 hours'
+                    """,
+                sqlite: """
+                    DELETE FROM idempotency_keys WHERE client_id = $1 AND key = $2
+                        AND created_at < CAST((julianday('now') - 1 - 2440587.5) * 86400000000.0 AS INTEGER)
+                    """), Array(values.prefix(2)))
         let taken = try session.execute(
             """
             INSERT INTO idempotency_keys (client_id, key, request_hash) VALUES ($1, $2, $3)
@@ -34,10 +39,15 @@ struct IdempotencyRepository {
             """, values)
         guard taken == 0 else { return nil }
         let rows = try session.query(
-            """
-            SELECT request_hash, array_to_string(event_ids, ','), response FROM idempotency_keys
-            WHERE client_id = $1 AND key = $2
-            """, Array(values.prefix(2)))
+            SQL(
+                postgres: """
+                    SELECT request_hash, array_to_string(event_ids, ','), response FROM idempotency_keys
+                    WHERE client_id = $1 AND key = $2
+                    """,
+                sqlite: """
+                    SELECT request_hash, trim(event_ids, '[]'), response FROM idempotency_keys
+                    WHERE client_id = $1 AND key = $2
+                    """), Array(values.prefix(2)))
         guard let row = rows.first else { return nil }
         guard try row.bytes(0) == key.requestHash else {
             throw MemoryError(.conflict, "This Idempotency-Key was used with another body")
@@ -49,7 +59,9 @@ struct IdempotencyRepository {
     /// Notes what was stored, in the transaction that stores it.
     func note(_ key: Key, eventIDs: [Int64]) throws(MemoryError) {
         try session.execute(
-            "UPDATE idempotency_keys SET event_ids = $3::int[] WHERE client_id = $1 AND key = $2",
+            SQL(
+                postgres: "UPDATE idempotency_keys SET event_ids = $3::int[] WHERE client_id = $1 AND key = $2",
+                sqlite: "UPDATE idempotency_keys SET event_ids = $3 WHERE client_id = $1 AND key = $2"),
             [.int(Int64(key.clientID)), .text(key.key), .ints(eventIDs)])
     }
 
@@ -63,9 +75,16 @@ struct IdempotencyRepository {
     /// Forgets keys that are older than 24 hours, a bounded number at a time.
     func sweep() throws(MemoryError) {
         try session.execute(
-            """
-            DELETE FROM idempotency_keys WHERE (client_id, key) IN (
-                SELECT client_id, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours' LIMIT 1000)
-            """, [])
+            SQL(
+                postgres: """
+                    DELETE FROM idempotency_keys WHERE (client_id, key) IN (
+                        SELECT client_id, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
+                        LIMIT 1000)
+                    """,
+                sqlite: """
+                    DELETE FROM idempotency_keys WHERE rowid IN (
+                        SELECT rowid FROM idempotency_keys
+                        WHERE created_at < CAST((julianday('now') - 1 - 2440587.5) * 86400000000.0 AS INTEGER) LIMIT 1000)
+                    """), [])
     }
 }

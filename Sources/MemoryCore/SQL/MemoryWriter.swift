@@ -74,7 +74,7 @@ final class MemoryWriter: Sendable {
         do {
             value = try await transaction()
         } catch {
-            guard error.driverCode == "23503" else { throw error }
+            guard error.code == .unprocessable, error.driverCode != nil else { throw error }
             known.withLock { $0.subtract(clients) }
             value = try await transaction()
         }

@@ -2,7 +2,13 @@
 /// recorded with its checksum. Forward only.
 struct Migrator: Sendable {
     let database: any SQLDatabase
-    var files = BundledFiles.migrations
+    let files: [BundledFile]
+
+    /// A migrator of these files, or of those that are made for the database.
+    init(database: any SQLDatabase, files: [BundledFile]? = nil) {
+        self.database = database
+        self.files = files ?? (database.name == .sqlite ? BundledFiles.sqliteMigrations : BundledFiles.migrations)
+    }
 
     /// A file, and whether it was applied before, now, or (in a dry run) would be.
     struct Step: Sendable, Equatable {
@@ -33,16 +39,14 @@ struct Migrator: Sendable {
     private func apply(_ file: BundledFile, _ deadline: Deadline) async throws(MemoryError) -> Bool {
         let files = files
         return try await database.write(deadline: deadline) { session throws(MemoryError) in
-            // Building an index may take longer than any statement of a request may.
-            try session.script("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-            _ = try session.query("SELECT pg_advisory_xact_lock($1)", [.int(Self.lock)])
+            try Self.prepare(session)
             // Another gateway may have been faster.
             let steps = try Self.plan(files, try Self.history(session))
             guard steps.contains(Step(name: file.name, state: .pending)) else { return false }
             try session.script(
                 """
                 CREATE TABLE IF NOT EXISTS schema_migrations (
-                    name TEXT PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())
+                    name TEXT PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)
                 """)
             do throws(MemoryError) {
                 try session.script(SQL(unsafeText: file.text))
@@ -58,16 +62,27 @@ struct Migrator: Sendable {
         }
     }
 
+    /// SQLite's one writer needs neither a lock nor more time.
+    private static func prepare(_ session: any SQLSession) throws(MemoryError) {
+        guard session.dialect == .postgres else { return }
+        // Building an index may take longer than any statement of a request may.
+        try session.script("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        _ = try session.query("SELECT pg_advisory_xact_lock($1)", [.int(Self.lock)])
+    }
+
     /// The recorded names and checksums; empty before the first migration.
     private static func history(_ session: any SQLSession) throws(MemoryError) -> [(name: String, checksum: String)] {
         // By a scan: `to_regclass` may answer from a cache that another gateway's commit has not reached.
         let exists = try session.query(
-            """
-            SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations')
-            """, [])
-        guard exists.first?.optionalText(0) == "t" else { return [] }
+            SQL(
+                postgres: """
+                    SELECT EXISTS (
+                        SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations')
+                    """,
+                sqlite: "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations')"), [])
+        guard let row = exists.first, try row.bool(0) else { return [] }
         var history: [(String, String)] = []
-        for row in try session.query("SELECT name, checksum FROM schema_migrations ORDER BY name COLLATE \"C\"", []) {
+        for row in try session.query("SELECT name, checksum FROM schema_migrations", []) {
             history.append((try row.text(0), try row.text(1)))
         }
         return history

@@ -15,20 +15,30 @@ struct OutboxRepository {
     /// Takes rows that are due. They are ours until the lease ends; then another worker may take them.
     func claim(limit: Int, lease: Duration) throws(MemoryError) -> [Lease] {
         let rows = try session.query(
-            """
-            UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
-            WHERE id IN (
-                SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
-                ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-            RETURNING collection, record_id, client_id, fence, attempts, is_stored
-            """, [.int(Int64(limit)), .double(lease.milliseconds / 1000)])
+            SQL(
+                postgres: """
+                    UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
+                    WHERE id IN (
+                        SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
+                        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+                    RETURNING collection, record_id, client_id, fence, attempts, is_stored
+                    """,
+                sqlite: """
+                    UPDATE memory_outbox SET fence = fence + 1,
+                        due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER)
+                    WHERE id IN (
+                        SELECT id FROM memory_outbox WHERE state = 'pending'
+                            AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+                        ORDER BY due_at LIMIT $1)
+                    RETURNING collection, record_id, client_id, fence, attempts, is_stored
+                    """), [.int(Int64(limit)), .double(lease.milliseconds / 1000)])
         var leases: [Lease] = []
         for row in rows {
             leases.append(
                 Lease(
                     collection: try row.text(0),
                     key: RecordKey(id: try row.int(1), clientID: Int(clamping: try row.int(2))),
-                    fence: try row.int(3), attempts: Int(clamping: try row.int(4)), isStored: try row.text(5) == "t"))
+                    fence: try row.int(3), attempts: Int(clamping: try row.int(4)), isStored: try row.bool(5)))
         }
         return leases
     }
@@ -37,12 +47,22 @@ struct OutboxRepository {
     /// because what we delivered may have come after what another worker did.
     func complete(_ leases: [Lease]) throws(MemoryError) {
         let gone = try session.query(
-            """
-            DELETE FROM memory_outbox o
-            USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
-            WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
-            RETURNING o.collection, o.record_id
-            """,
+            SQL(
+                postgres: """
+                    DELETE FROM memory_outbox o
+                    USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
+                    WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
+                    RETURNING o.collection, o.record_id
+                    """,
+                sqlite: """
+                    DELETE FROM memory_outbox WHERE id IN (
+                        SELECT o.id FROM json_each($1) AS collection
+                        JOIN json_each($2) AS record ON record.key = collection.key
+                        JOIN json_each($3) AS fence ON fence.key = collection.key
+                        JOIN memory_outbox o ON o.collection = collection.value AND o.record_id = record.value
+                            AND o.fence = fence.value)
+                    RETURNING collection, record_id
+                    """),
             [.texts(leases.map(\.collection)), .ints(leases.map(\.key.id)), .ints(leases.map(\.fence))])
         guard gone.count < leases.count else { return }
         var completed: Set<String> = []
@@ -52,12 +72,21 @@ struct OutboxRepository {
 
     private func enqueueAgain(_ leases: [Lease]) throws(MemoryError) {
         try session.execute(
-            """
-            INSERT INTO memory_outbox (collection, record_id, client_id)
-            SELECT * FROM unnest($1::text[], $2::bigint[], $3::int[])
-            ON CONFLICT (collection, record_id) DO UPDATE SET
-                fence = memory_outbox.fence + 1, is_stored = FALSE, due_at = now()
-            """,
+            SQL(
+                postgres: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id)
+                    SELECT * FROM unnest($1::text[], $2::bigint[], $3::int[])
+                    ON CONFLICT (collection, record_id) DO UPDATE SET
+                        fence = memory_outbox.fence + 1, is_stored = FALSE, due_at = excluded.due_at
+                    """,
+                sqlite: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id)
+                    SELECT collection.value, record.value, client.value FROM json_each($1) AS collection
+                    JOIN json_each($2) AS record ON record.key = collection.key
+                    JOIN json_each($3) AS client ON client.key = collection.key WHERE true
+                    ON CONFLICT (collection, record_id) DO UPDATE SET
+                        fence = memory_outbox.fence + 1, is_stored = 0, due_at = excluded.due_at
+                    """),
             [
                 .texts(leases.map(\.collection)), .ints(leases.map(\.key.id)),
                 .ints(leases.map { Int64($0.key.clientID) }),
@@ -81,16 +110,22 @@ struct OutboxRepository {
     func postpone(_ failures: [Failure]) throws(MemoryError) {
         for failure in failures {
             try session.execute(
-                """
-                UPDATE memory_outbox SET due_at = now() + make_interval(secs => $4::float8), last_error = $5,
-                    attempts = attempts + $6::int, state = $7, is_stored = $8::boolean
-                WHERE collection = $1 AND record_id = $2 AND fence = $3
-                """,
+                SQL(
+                    postgres: """
+                        UPDATE memory_outbox SET due_at = now() + make_interval(secs => $4::float8), last_error = $5,
+                            attempts = attempts + $6::int, state = $7, is_stored = $8::int <> 0
+                        WHERE collection = $1 AND record_id = $2 AND fence = $3
+                        """,
+                    sqlite: """
+                        UPDATE memory_outbox SET last_error = $5, attempts = attempts + $6, state = $7, is_stored = $8,
+                            due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $4) * 1000000.0 AS INTEGER)
+                        WHERE collection = $1 AND record_id = $2 AND fence = $3
+                        """),
                 [
                     .text(failure.lease.collection), .int(failure.lease.key.id), .int(failure.lease.fence),
                     .double(failure.delay.milliseconds / 1000), .text(String(failure.error.prefix(100))),
                     .int(failure.counts ? 1 : 0), .text(failure.isDead ? "dead" : "pending"),
-                    .text(failure.isStored ? "t" : "f"),
+                    .int(failure.isStored ? 1 : 0),
                 ])
         }
     }

@@ -2,12 +2,29 @@
 ///
 /// Placeholders are `$1`, `$2`, … .
 struct SQL: Sendable, Hashable, ExpressibleByStringLiteral {
-    let text: String
+    let postgres: String
+    let sqlite: String
 
-    init(stringLiteral text: StaticString) { self.text = text.description }
+    /// A statement that both databases understand.
+    init(stringLiteral text: StaticString) { self.init(unsafeText: text.description) }
+
+    /// A statement that each database says in its own way. In SQLite's a list is bound as a JSON array.
+    init(postgres: StaticString, sqlite: StaticString) {
+        self.postgres = postgres.description
+        self.sqlite = sqlite.description
+    }
 
     /// A statement that is no literal, such as a migration file. Never of data from outside.
-    init(unsafeText text: String) { self.text = text }
+    init(unsafeText text: String) {
+        postgres = text
+        sqlite = text
+    }
+}
+
+/// Which database a session speaks to, for the few places where a text of its own is not enough.
+enum SQLDialect: Sendable {
+    case postgres
+    case sqlite
 }
 
 /// A value that is bound to a placeholder, or read from a column.
@@ -32,6 +49,25 @@ struct SQLRow: Sendable {
         default: break
         }
         throw mismatch(column, "an integer")
+    }
+
+    func double(_ column: Int) throws(MemoryError) -> Double {
+        switch values[column] {
+        case .double(let value): return value
+        case .int(let value): return Double(value)
+        case .text(let text): if let value = Double(text) { return value }
+        default: break
+        }
+        throw mismatch(column, "a number")
+    }
+
+    /// A truth value: `t` in PostgreSQL's text, 1 in SQLite.
+    func bool(_ column: Int) throws(MemoryError) -> Bool {
+        switch values[column] {
+        case .int(let value): value != 0
+        case .text(let text): text == "t"
+        default: throw mismatch(column, "a truth value")
+        }
     }
 
     func text(_ column: Int) throws(MemoryError) -> String {
@@ -61,6 +97,8 @@ struct SQLRow: Sendable {
 
 /// Statements on one connection, one after the other, on the thread that owns it.
 protocol SQLSession {
+    var dialect: SQLDialect { get }
+
     /// Runs a statement and answers its rows.
     func query(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> [SQLRow]
 
@@ -75,6 +113,9 @@ protocol SQLSession {
 /// A database that lends connections. A body runs synchronously on the connection's own thread, so no transaction can
 /// wait for anything but its database.
 protocol SQLDatabase: Sendable {
+    /// The name used in `stored_in`, `/health`, logs and metrics.
+    var name: MemoryError.Store { get }
+
     /// Lends a connection for reading. The body may run twice, when the connection turned out to be lost.
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value

@@ -1,68 +1,73 @@
-/// A map of limited size that forgets what was used longest ago. Not safe for two threads: its owner holds a lock.
+/// A map of limited cost that forgets what was used longest ago. Not safe for two threads: its owner holds a lock.
 struct LRUCache<Key: Hashable, Value> {
     private struct Node {
         var key: Key
         var value: Value
+        var cost: Int
         var newer: Int?
         var older: Int?
     }
 
     private let capacity: Int
-    private var nodes: [Node] = []
+    private var nodes: [Node?] = []
+    private var free: [Int] = []
     private var places: [Key: Int] = [:]
     private var newest: Int?
     private var oldest: Int?
+    /// The cost of everything that is kept.
+    private(set) var cost = 0
 
-    /// - Parameter capacity: how many entries to keep, at least 1.
+    /// A cache whose entries cost at most `capacity` together; with the usual cost of 1 that is their number.
     init(capacity: Int) { self.capacity = max(1, capacity) }
 
     var count: Int { places.count }
 
     mutating func value(for key: Key) -> Value? {
         guard let place = places[key] else { return nil }
-        moveToFront(place)
-        return nodes[place].value
-    }
-
-    mutating func insert(_ value: Value, for key: Key) {
-        if let place = places[key] {
-            nodes[place].value = value
-            moveToFront(place)
-        } else if nodes.count < capacity {
-            nodes.append(Node(key: key, value: value))
-            places[key] = nodes.count - 1
-            linkAtFront(nodes.count - 1)
-        } else if let place = oldest {
+        if newest != place {
             unlink(place)
-            places[nodes[place].key] = nil
-            nodes[place] = Node(key: key, value: value)
-            places[key] = place
             linkAtFront(place)
         }
+        return nodes[place]?.value
     }
 
-    mutating func removeAll() {
-        nodes = []
-        places = [:]
-        (newest, oldest) = (nil, nil)
-    }
-
-    private mutating func moveToFront(_ place: Int) {
-        guard newest != place else { return }
-        unlink(place)
+    /// Keeps a value. One that costs more than the whole cache is not kept, and what was there before it is gone.
+    mutating func insert(_ value: Value, for key: Key, cost: Int = 1) {
+        removeValue(for: key)
+        guard cost <= capacity else { return }
+        while self.cost + cost > capacity, let place = oldest, let node = nodes[place] { removeValue(for: node.key) }
+        let node = Node(key: key, value: value, cost: cost)
+        let place: Int
+        if let reused = free.popLast() {
+            place = reused
+            nodes[place] = node
+        } else {
+            place = nodes.count
+            nodes.append(node)
+        }
+        places[key] = place
+        self.cost += cost
         linkAtFront(place)
     }
 
+    mutating func removeValue(for key: Key) {
+        guard let place = places.removeValue(forKey: key) else { return }
+        unlink(place)
+        cost -= nodes[place]?.cost ?? 0
+        nodes[place] = nil
+        free.append(place)
+    }
+
     private mutating func unlink(_ place: Int) {
-        let node = nodes[place]
-        if let newer = node.newer { nodes[newer].older = node.older } else { newest = node.older }
-        if let older = node.older { nodes[older].newer = node.newer } else { oldest = node.newer }
+        let (newer, older) = (nodes[place]?.newer, nodes[place]?.older)
+        if let newer { nodes[newer]?.older = older } else { newest = older }
+        if let older { nodes[older]?.newer = newer } else { oldest = newer }
     }
 
     private mutating func linkAtFront(_ place: Int) {
-        nodes[place].newer = nil
-        nodes[place].older = newest
-        if let newest { nodes[newest].newer = place }
+        nodes[place]?.newer = nil
+        nodes[place]?.older = newest
+        if let newest { nodes[newest]?.newer = place }
         newest = place
         if oldest == nil { oldest = place }
     }

@@ -103,7 +103,7 @@ extension MemoryError {
         case .tooLarge: .contentTooLarge
         case .unprocessable: .unprocessableContent
         // A primary store that does not answer in time is as good as away; other waits are the request's own.
-        case .timeout: store == .postgres ? .serviceUnavailable : .gatewayTimeout
+        case .timeout: store?.isPrimary == true ? .serviceUnavailable : .gatewayTimeout
         default: .serviceUnavailable
         }
     }

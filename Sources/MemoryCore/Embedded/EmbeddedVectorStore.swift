@@ -1,0 +1,309 @@
+import Synchronization
+
+/// Vectors in SQLite, searched exactly: every vector of a client is compared, and nobody else's is looked at.
+///
+/// Dense vectors are read through a cache of limited size; words are looked up in an inverted index in the file.
+final class EmbeddedVectorStore: VectorStore {
+    let name = MemoryError.Store.embeddedVectors
+
+    private struct Place: Hashable {
+        let clientID: Int
+        let collection: VectorCollection
+    }
+
+    private struct State {
+        var blocks: LRUCache<Place, CompactVectors>
+        /// Grows with each write: a block that was read before a write is not kept after it.
+        var writes = 0
+    }
+
+    private let database: any SQLDatabase
+    private let ownsDatabase: Bool
+    private let maxCacheBytes: Int
+    private let state: Mutex<State>
+
+    /// Vectors in a file, which is closed with this store when nobody else uses it.
+    init(_ database: any SQLDatabase, maxCacheBytes: Int, ownsDatabase: Bool) {
+        self.database = database
+        self.ownsDatabase = ownsDatabase
+        self.maxCacheBytes = maxCacheBytes
+        state = Mutex(State(blocks: LRUCache(capacity: maxCacheBytes)))
+    }
+
+    // MARK: Writing
+
+    func upsert(
+        _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) {
+        let rows = points.map { (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0)) }
+        try await database.write(deadline: deadline) { session throws(MemoryError) in
+            for row in rows {
+                let record = row.point.record
+                try Self.remove([record.id], collection, session)
+                try session.execute(
+                    """
+                    INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at)
+                    VALUES ($1, $2, $3, $4, $5, $6)
+                    """,
+                    [
+                        .text(collection.description), .int(record.id), .int(Int64(record.clientID)),
+                        .bytes(row.dense), .text(row.payload.encodedText),
+                        record.expiresAt.map { .int($0.microseconds) } ?? .null,
+                    ])
+                for (term, weight) in zip(row.point.sparse.indices, row.point.sparse.values) {
+                    try session.execute(
+                        "INSERT INTO vector_terms (client_id, collection, term, id, weight) VALUES ($1, $2, $3, $4, $5)",
+                        [
+                            .int(Int64(record.clientID)), .text(collection.description), .int(Int64(term)),
+                            .int(record.id), .double(Double(weight)),
+                        ])
+                }
+            }
+        }
+        state.withLock { state in
+            state.writes += 1
+            for row in rows {
+                let place = Place(clientID: row.point.record.clientID, collection: collection)
+                Self.change(&state.blocks, place) { $0.set(row.point.record.id, row.dense) }
+            }
+        }
+    }
+
+    func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) {
+        let clients = try await database.write(deadline: deadline) { session throws(MemoryError) in
+            try Self.remove(ids, collection, session)
+        }
+        state.withLock { state in
+            state.writes += 1
+            for client in clients {
+                let place = Place(clientID: client, collection: collection)
+                Self.change(&state.blocks, place) { block in for id in ids { block.remove(id) } }
+            }
+        }
+    }
+
+    /// Changes a block where it is kept; it is taken out in between, so that it is not copied.
+    private static func change(
+        _ blocks: inout LRUCache<Place, CompactVectors>, _ place: Place, _ body: (inout CompactVectors) -> Void
+    ) {
+        guard var block = blocks.value(for: place) else { return }
+        blocks.removeValue(for: place)
+        body(&block)
+        blocks.insert(block, for: place, cost: block.bytes)
+    }
+
+    /// Removes points and answers whose they were.
+    @discardableResult
+    private static func remove(
+        _ ids: [Int64], _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> Set<Int> {
+        var clients: Set<Int> = []
+        for id in ids {
+            let gone = try session.query(
+                "DELETE FROM vector_points WHERE collection = $1 AND id = $2 RETURNING client_id",
+                [.text(collection.description), .int(id)])
+            guard let row = gone.first else { continue }
+            clients.insert(Int(clamping: try row.int(0)))
+            try session.execute(
+                "DELETE FROM vector_terms WHERE collection = $1 AND id = $2",
+                [.text(collection.description), .int(id)])
+        }
+        return clients
+    }
+
+    private static func payload(_ point: VectorPoint) -> JSONObject {
+        let record = point.record
+        var payload: JSONObject = [
+            "type": .string(record.type), "scope": .string(record.scope.rawValue),
+            "moment": .int(record.moment.microseconds), "model": .string(point.model),
+        ]
+        payload["session_id"] = record.sessionID.map(JSON.string)
+        payload["session"] = record.sessionKey.map(JSON.string)
+        payload["speaker"] = record.speaker.map(JSON.string)
+        if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
+        let terms = record.metadata.members.map(MetadataTerm.of)
+        if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
+        return payload
+    }
+
+    // MARK: Searching
+
+    func search(
+        _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [VectorAnswer] {
+        try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
+            var answers: [VectorAnswer] = []
+            for query in queries {
+                guard !deadline.hasPassed else { throw .timeout(name, "searching") }
+                answers.append(try search(query, collection, session))
+            }
+            return answers
+        }
+    }
+
+    private func search(
+        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> VectorAnswer {
+        let place = Place(clientID: query.clientID, collection: collection)
+        let allowed = try allowed(query, place, session)
+        let isAllowed = { (id: Int64) in allowed?.contains(id) ?? true }
+        let dense = try query.dense.map { vector throws(MemoryError) in
+            try nearest(to: vector, place, limit: query.limit, isAllowed, session)
+        }
+        let sparse = try query.sparse.map { sparse throws(MemoryError) in
+            try words(sparse, place, limit: query.limit, isAllowed, session)
+        }
+        return try answer(dense ?? [], sparse ?? [], place, session)
+    }
+
+    /// How many vectors are read from the file at once.
+    private static let pageCount = 2000
+
+    /// Compares all of the client's vectors: from the cache, else page by page from the file, on the way into the cache as
+    /// far as there is room. Memory stays bounded, whatever there is in the file.
+    private func nearest(
+        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+    ) throws(MemoryError) -> [(id: Int64, score: Double)] {
+        let (known, writes) = state.withLock { ($0.blocks.value(for: place), $0.writes) }
+        if let known { return known.nearest(to: vector, limit: limit, isAllowed: isAllowed) }
+        var best = BestScores(limit: limit)
+        var block = CompactVectors()
+        var isWhole = true
+        var last = Int64.min
+        while true {
+            let rows = try session.query(
+                """
+                SELECT id, dense FROM vector_points WHERE client_id = $1 AND collection = $2 AND id > $3
+                ORDER BY id LIMIT $4
+                """,
+                [
+                    .int(Int64(place.clientID)), .text(place.collection.description), .int(last),
+                    .int(Int64(Self.pageCount)),
+                ])
+            var page = CompactVectors()
+            for row in rows {
+                last = try row.int(0)
+                let bytes = try row.bytes(1)
+                page.set(last, bytes)
+                if isWhole { block.set(last, bytes) }
+            }
+            for (id, score) in page.nearest(to: vector, limit: limit, isAllowed: isAllowed) { best.offer(id, score) }
+            if isWhole, block.bytes > maxCacheBytes { (isWhole, block) = (false, CompactVectors()) }
+            guard rows.count == Self.pageCount else { break }
+        }
+        state.withLock { state in
+            // A write since then may be missing in what was read.
+            guard isWhole, state.writes == writes else { return }
+            state.blocks.insert(block, for: place, cost: block.bytes)
+        }
+        return best.sorted
+    }
+
+    /// Sums of `idf · weight` over the question's terms, as Qdrant computes them:
+    /// `idf = ln((N - n + 0.5) / (n + 0.5) + 1)` for a term that n of the client's N points have.
+    private func words(
+        _ query: SparseVector, _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+    ) throws(MemoryError) -> [(id: Int64, score: Double)] {
+        let values: [SQLValue] = [.int(Int64(place.clientID)), .text(place.collection.description)]
+        let total = try session.query(
+            "SELECT count(*) FROM vector_points WHERE client_id = $1 AND collection = $2", values)
+        let count = Double(try total.first?.int(0) ?? 0)
+        var scores: [Int64: Double] = [:]
+        for (term, weight) in zip(query.indices, query.values) {
+            let postings = try session.query(
+                "SELECT id, weight FROM vector_terms WHERE client_id = $1 AND collection = $2 AND term = $3",
+                values + [.int(Int64(term))])
+            let found = Double(postings.count)
+            let idf = Logarithm.natural((count - found + 0.5) / (found + 0.5) + 1)
+            for posting in postings {
+                scores[try posting.int(0), default: 0] += try posting.double(1) * Double(weight) * idf
+            }
+        }
+        var best = BestScores(limit: limit)
+        for (id, score) in scores where isAllowed(id) { best.offer(id, score) }
+        return best.sorted
+    }
+
+    /// The ids that pass the filter and have not expired; nil when all do.
+    private func allowed(
+        _ query: VectorQuery, _ place: Place, _ session: any SQLSession
+    ) throws(MemoryError) -> Set<Int64>? {
+        let values: [SQLValue] = [
+            .int(Int64(place.clientID)), .text(place.collection.description), .int(query.now.microseconds),
+        ]
+        if query.filter.isEmpty {
+            let expired = try session.query(
+                """
+                SELECT EXISTS (SELECT 1 FROM vector_points
+                WHERE client_id = $1 AND collection = $2 AND expires_at <= $3)
+                """, values)
+            guard let row = expired.first, try row.bool(0) else { return nil }
+        }
+        let filter = query.filter
+        let terms = filter.metadata.members.map(MetadataTerm.of)
+        let rows = try session.query(
+            """
+            SELECT id FROM vector_points
+            WHERE client_id = $1 AND collection = $2 AND (expires_at IS NULL OR expires_at > $3)
+                AND ($4 IS NULL OR payload ->> 'type' = $4) AND ($5 IS NULL OR payload ->> 'session_id' = $5)
+                AND ($6 = '[]' OR payload ->> 'scope' IN (SELECT value FROM json_each($6)))
+                AND payload ->> 'moment' >= $7 AND payload ->> 'moment' <= $8
+                AND NOT EXISTS (SELECT value FROM json_each($9)
+                    EXCEPT SELECT value FROM json_each(payload, '$.tags'))
+                AND NOT EXISTS (SELECT value FROM json_each($10)
+                    EXCEPT SELECT value FROM json_each(payload, '$.metadata_terms'))
+            """,
+            values + [
+                filter.type.map(SQLValue.text) ?? .null, filter.sessionID.map(SQLValue.text) ?? .null,
+                .texts(filter.scopes.map(\.rawValue)), .int(filter.since?.microseconds ?? .min),
+                .int(filter.until?.microseconds ?? .max), .texts(filter.tags), .texts(terms),
+            ])
+        var allowed = Set<Int64>(minimumCapacity: rows.count)
+        for row in rows { allowed.insert(try row.int(0)) }
+        return allowed
+    }
+
+    /// Adds what the ranking needs to what was found.
+    private func answer(
+        _ dense: [(id: Int64, score: Double)], _ sparse: [(id: Int64, score: Double)], _ place: Place,
+        _ session: any SQLSession
+    ) throws(MemoryError) -> VectorAnswer {
+        let rows = try session.query(
+            """
+            SELECT id, payload ->> 'session', payload ->> 'speaker', payload ->> 'moment' FROM vector_points
+            WHERE collection = $1 AND id IN (SELECT value FROM json_each($2)) AND client_id = $3
+            """,
+            [
+                .text(place.collection.description), .ints(Array(Set((dense + sparse).map(\.id)))),
+                .int(Int64(place.clientID)),
+            ])
+        var found: [Int64: SQLRow] = [:]
+        for row in rows { found[try row.int(0)] = row }
+        func candidates(_ list: [(id: Int64, score: Double)]) -> [VectorCandidate] {
+            list.compactMap { id, score in
+                guard let row = found[id] else { return nil }
+                return VectorCandidate(
+                    id: id, score: score, session: row.optionalText(1), speaker: row.optionalText(2),
+                    moment: (try? row.int(3)).map { Timestamp(microseconds: $0) })
+            }
+        }
+        return VectorAnswer(dense: candidates(dense), sparse: candidates(sparse))
+    }
+
+    // MARK: The file
+
+    /// The tables come with the file's migrations.
+    func setUp(deadline: Deadline) async throws(MemoryError) {
+        _ = try await Migrator(database: database).run(deadline: deadline)
+    }
+
+    func ping(deadline: Deadline) async throws(MemoryError) {
+        _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
+            try session.query("SELECT 1 FROM vector_points LIMIT 0", [])
+        }
+    }
+
+    func close() async {
+        if ownsDatabase { await database.close() }
+    }
+}

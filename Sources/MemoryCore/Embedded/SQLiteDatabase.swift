@@ -1,0 +1,192 @@
+import FoundationEssentials
+import GRDB
+import Synchronization
+
+/// SQLite through GRDB: one writer, several readers (WAL), every commit on disk before it is answered.
+final class SQLiteDatabase: SQLDatabase {
+    let name = MemoryError.Store.sqlite
+
+    private let pool: DatabasePool
+    private let path: String
+    private let lock: Mutex<FileLock?>
+
+    /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
+    private static let checkedBytes: Int64 = 32 << 20
+
+    /// Opens a file, or makes it.
+    ///
+    /// - Throws: ``MemoryError`` with `configuration`, naming the file, when another process uses it, or it is none of
+    ///   SQLite's, or damaged. A damaged file is left as it is.
+    init(path: String) throws(MemoryError) {
+        let lock = try FileLock(path: path)
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(5)
+        configuration.maximumReaderCount = 4
+        configuration.prepareDatabase { database in
+            // What was acknowledged must survive the loss of power, not only of the process.
+            try database.execute(sql: "PRAGMA synchronous = FULL")
+        }
+        do {
+            pool = try DatabasePool(path: path, configuration: configuration)
+            try pool.read { database in
+                let pages = try Int64.fetchOne(database, sql: "PRAGMA page_count") ?? 0
+                let size = try Int64.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
+                guard pages * size <= Self.checkedBytes else { return }
+                let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")
+                guard finding == "ok" else { throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: finding) }
+            }
+        } catch {
+            throw MemoryError(
+                .configuration, "\(path) cannot be used: it is damaged, or no SQLite database", store: .sqlite,
+                detail: "\(error)")
+        }
+        self.path = path
+        self.lock = Mutex(consume lock)
+    }
+
+    func read<Value: Sendable>(
+        deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        // Not GRDB's own `await`: that ends with the task, and what was begun here is finished whoever hangs up.
+        let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
+            pool.asyncRead { database in
+                done.resume(
+                    returning: Result { () throws(MemoryError) in
+                        do {
+                            return try Self.perform(body, SQLiteSession(database.get()), deadline)
+                        } catch {
+                            throw SQLiteError.translate(error)
+                        }
+                    })
+            }
+        }
+        return try result.get()
+    }
+
+    func write<Value: Sendable>(
+        deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
+            pool.asyncWrite {
+                try Self.perform(body, SQLiteSession($0), deadline)
+            } completion: { _, result in
+                done.resume(
+                    returning: result.mapError { error in
+                        var error = SQLiteError.translate(error)
+                        error.outcome = error.outcome ?? .notStored
+                        return error
+                    })
+            }
+        }
+        return try result.get()
+    }
+
+    private static func perform<Value>(
+        _ body: (any SQLSession) throws(MemoryError) -> Value, _ session: SQLiteSession, _ deadline: Deadline
+    ) throws(MemoryError) -> Value {
+        guard !deadline.hasPassed else { throw .timeout(.sqlite, "waited for its turn") }
+        return try body(session)
+    }
+
+    func close() async {
+        do {
+            try pool.close()
+        } catch {
+            // Statements that are still under way keep it open until they end; nothing is lost by that.
+            pool.interrupt()
+        }
+        lock.withLock { $0 = nil }
+    }
+}
+
+/// From SQLite's result codes to ``MemoryError``, in one place.
+enum SQLiteError {
+    static func translate(_ error: any Error) -> MemoryError {
+        if let error = error as? MemoryError { return error }
+        guard let error = error as? DatabaseError else { return .unavailable(.sqlite, "\(error)") }
+        let code = "sqlite \(error.extendedResultCode.rawValue)"
+        switch error.extendedResultCode {
+        case .SQLITE_CONSTRAINT_FOREIGNKEY:
+            return MemoryError(.unprocessable, "It refers to something that does not exist", driverCode: code)
+        case .SQLITE_CONSTRAINT_UNIQUE, .SQLITE_CONSTRAINT_PRIMARYKEY:
+            return MemoryError(.conflict, "It exists already", driverCode: code)
+        default: break
+        }
+        switch error.resultCode {
+        case .SQLITE_CONSTRAINT, .SQLITE_TOOBIG, .SQLITE_MISMATCH:
+            return MemoryError(.invalidRequest, "The primary store refuses this value", driverCode: code)
+        default:
+            return .unavailable(.sqlite, error.message ?? "\(error.resultCode)", driverCode: code)
+        }
+    }
+}
+
+/// Statements on a GRDB connection, within its queue.
+struct SQLiteSession: SQLSession {
+    let dialect = SQLDialect.sqlite
+    private let database: Database
+
+    init(_ database: Database) { self.database = database }
+
+    func query(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> [SQLRow] {
+        do {
+            let statement = try database.cachedStatement(sql: sql.sqlite)
+            let rows = try Row.fetchAll(statement, arguments: Self.arguments(values))
+            return rows.map { row in SQLRow(values: row.databaseValues.map(SQLValue.init)) }
+        } catch {
+            throw SQLiteError.translate(error)
+        }
+    }
+
+    func execute(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> Int {
+        do {
+            let statement = try database.cachedStatement(sql: sql.sqlite)
+            try statement.execute(arguments: Self.arguments(values))
+            return database.changesCount
+        } catch {
+            throw SQLiteError.translate(error)
+        }
+    }
+
+    func script(_ sql: SQL) throws(MemoryError) {
+        do {
+            try database.execute(sql: sql.sqlite)
+        } catch {
+            throw SQLiteError.translate(error)
+        }
+    }
+
+    /// `$1` is a name to SQLite, so values go by name.
+    private static func arguments(_ values: [SQLValue]) -> StatementArguments {
+        StatementArguments(
+            Dictionary(uniqueKeysWithValues: values.enumerated().map { (String($0 + 1), $1.databaseValue) }))
+    }
+}
+
+extension SQLValue {
+    fileprivate var databaseValue: DatabaseValue {
+        switch self {
+        case .null: .null
+        case .int(let value): value.databaseValue
+        case .double(let value): value.databaseValue
+        case .text(let value): value.databaseValue
+        case .bytes(let value): Data(value).databaseValue
+        case .ints(let values): JSON.array(values.map(JSON.int)).text.databaseValue
+        case .texts(let values): JSON.array(values.map { $0.map(JSON.string) ?? .null }).text.databaseValue
+        }
+    }
+
+    fileprivate init(_ value: DatabaseValue) {
+        switch value.storage {
+        case .null: self = .null
+        case .int64(let value): self = .int(value)
+        case .double(let value): self = .double(value)
+        case .string(let value): self = .text(value)
+        case .blob(let value): self = .bytes(Array(value))
+        }
+    }
+}
+
+extension JSON {
+    fileprivate var text: String { String(decoding: encoded, as: UTF8.self) }
+}
