@@ -37,7 +37,8 @@ extension MemoryConfiguration {
     }
 
     private mutating func readEmbedded(_ settings: Settings) throws(MemoryError) {
-        records = settings.isAnySet(["DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB"]) ? .server : .embedded
+        records =
+            settings.isAnySet(["DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB"]) ? .server : .embedded
         vectors = settings.isAnySet(["QDRANT_URL", "QDRANT_HOST", "QDRANT_PORT"]) ? .server : .embedded
         shortTerm = settings.isAnySet(["VALKEY_URL", "VALKEY_HOST", "VALKEY_PORT"]) ? .server : .embedded
         if let folder = settings.string("MEMORY_DATA_DIR") { embedded.path = folder + "/memory.db" }

@@ -61,62 +61,67 @@ struct MemoryIsolationTests {
 
     @Test("Twenty clients that ask the same at once each find only their own", .timeLimit(.minutes(5)))
     func clients() async throws {
-        try await TestWorld.with { world async throws in
-            try await world.withMemory { memory async throws in
-                let clients = (0..<20).map { world.client + $0 }
-                let ids = try await withThrowingTaskGroup(of: (Int, Int64).self) { group in
-                    for client in clients {
-                        for number in 0..<3 {
-                            group.addTask {
-                                let content = "the canary of client \(client), number \(number)"
-                                return (client, try await memory.remember(content, client: client).memoryID)
-                            }
-                        }
-                    }
-                    return try await group.reduce(into: [Int: Set<Int64>]()) { $0[$1.0, default: []].insert($1.1) }
-                }
-                try await withThrowingTaskGroup(of: Void.self) { group in
-                    for round in 0..<3 {
+        for stores in StoreSet.allCases {
+            try await TestWorld.with(stores) { world async throws in
+                try await world.withMemory { memory async throws in
+                    let clients = (0..<20).map { world.client + $0 }
+                    let ids = try await withThrowingTaskGroup(of: (Int, Int64).self) { group in
                         for client in clients {
-                            group.addTask {
-                                var request = RecallRequest(query: "the canary", clientID: client, limit: 100)
-                                request.mode = RecallRequest.Mode.allCases[round]
-                                let hits = try await memory.recall(request).hits
-                                #expect(Set(hits.map(\.record.id)) == ids[client])
-                                #expect(hits.allSatisfy { $0.record.content.contains("client \(client),") })
+                            for number in 0..<3 {
+                                group.addTask {
+                                    let content = "the canary of client \(client), number \(number)"
+                                    return (client, try await memory.remember(content, client: client).memoryID)
+                                }
                             }
                         }
+                        return try await group.reduce(into: [Int: Set<Int64>]()) { $0[$1.0, default: []].insert($1.1) }
                     }
-                    try await group.waitForAll()
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        for round in 0..<3 {
+                            for client in clients {
+                                group.addTask {
+                                    var request = RecallRequest(query: "the canary", clientID: client, limit: 100)
+                                    request.mode = RecallRequest.Mode.allCases[round]
+                                    let hits = try await memory.recall(request).hits
+                                    #expect(Set(hits.map(\.record.id)) == ids[client])
+                                    #expect(hits.allSatisfy { $0.record.content.contains("client \(client),") })
+                                }
+                            }
+                        }
+                        try await group.waitForAll()
+                    }
+                    let foreign = try #require(ids[clients[1]]?.first)
+                    let read = await #expect(throws: MemoryError.self) {
+                        try await memory.memory(foreign, client: clients[0])
+                    }
+                    let deletion = await #expect(throws: MemoryError.self) {
+                        try await memory.delete(foreign, client: clients[0])
+                    }
+                    #expect(read?.code == .notFound && deletion?.code == .notFound)
                 }
-                let foreign = try #require(ids[clients[1]]?.first)
-                let read = await #expect(throws: MemoryError.self) {
-                    try await memory.memory(foreign, client: clients[0])
-                }
-                let deletion = await #expect(throws: MemoryError.self) {
-                    try await memory.delete(foreign, client: clients[0])
-                }
-                #expect(read?.code == .notFound && deletion?.code == .notFound)
             }
         }
     }
 
     @Test("Points that a vector store lies about are no hits", .timeLimit(.minutes(5)))
     func foreignPoints() async throws {
-        try await TestWorld.with { world async throws in
-            try await world.withMemory { memory async throws in
-                let mine = try await memory.remember("my tea", client: world.client)
-                let theirs = try await memory.remember("their tea", client: world.client + 1)
-                // Their point, told to be mine, and one of a record that never was.
-                for id in [theirs.memoryID, theirs.memoryID + 1000] {
-                    let record = MemoryRecord(
-                        MemoryDraft(clientID: world.client, content: "my tea"), id: id, createdAt: .now)
-                    let vector = try await LexicalEmbedder().embed(["tea"], deadline: .after(.seconds(1)))[0].get()
-                    let point = VectorPoint(record: record, dense: vector, sparse: .document("tea"), model: "forged")
-                    try await memory.vectors.upsert([point], in: .events, deadline: .after(.seconds(10)))
+        for stores in StoreSet.allCases {
+            try await TestWorld.with(stores) { world async throws in
+                try await world.withMemory { memory async throws in
+                    let mine = try await memory.remember("my tea", client: world.client)
+                    let theirs = try await memory.remember("their tea", client: world.client + 1)
+                    // Their point, told to be mine, and one of a record that never was.
+                    for id in [theirs.memoryID, theirs.memoryID + 1000] {
+                        let record = MemoryRecord(
+                            MemoryDraft(clientID: world.client, content: "my tea"), id: id, createdAt: .now)
+                        let vector = try await LexicalEmbedder().embed(["tea"], deadline: .after(.seconds(1)))[0].get()
+                        let point = VectorPoint(
+                            record: record, dense: vector, sparse: .document("tea"), model: "forged")
+                        try await memory.vectors.upsert([point], in: .events, deadline: .after(.seconds(10)))
+                    }
+                    let hits = try await memory.recall("tea", client: world.client)
+                    #expect(hits.map(\.record.id) == [mine.memoryID])
                 }
-                let hits = try await memory.recall("tea", client: world.client)
-                #expect(hits.map(\.record.id) == [mine.memoryID])
             }
         }
     }

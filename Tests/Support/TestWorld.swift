@@ -4,6 +4,11 @@ import Synchronization
 
 @testable package import MemoryCore
 
+/// The sets of stores that every contract holds on.
+package enum StoreSet: String, Sendable, CaseIterable {
+    case servers, embedded
+}
+
 /// A memory of its own for one test: its own database, keys and clients on the shared servers, or servers of its own
 /// where a test wants to stop them.
 package struct TestWorld: Sendable {
@@ -11,6 +16,10 @@ package struct TestWorld: Sendable {
     package var configuration = MemoryConfiguration()
     /// A client that no other test uses; so are the next 9,999.
     package let client: Int
+    /// Which stores it is made of.
+    package let stores: StoreSet
+    /// The open memory's database, for statements of the test: an embedded file has one user.
+    private let open = Shared<(any SQLDatabase)?>(nil)
     /// The servers that are this test's own.
     package let servers: [TestServers.Name: TestServers.Name]
 
@@ -22,12 +31,13 @@ package struct TestWorld: Sendable {
     /// Makes a world, runs the test in it, and drops its database.
     @discardableResult
     package static func with<Result: Sendable>(
-        own: Set<TestServers.Name> = [], configure: @Sendable (inout MemoryConfiguration) -> Void = { _ in },
+        _ stores: StoreSet = .servers, own: Set<TestServers.Name> = [],
+        configure: @Sendable (inout MemoryConfiguration) -> Void = { _ in },
         _ test: (TestWorld) async throws -> Result
     ) async throws -> Result {
         await places.enter()
         do {
-            let result = try await run(own, configure, test)
+            let result = try await run(stores, own, configure, test)
             await places.leave()
             return result
         } catch {
@@ -37,29 +47,44 @@ package struct TestWorld: Sendable {
     }
 
     private static func run<Result: Sendable>(
-        _ own: Set<TestServers.Name>, _ configure: @Sendable (inout MemoryConfiguration) -> Void,
+        _ stores: StoreSet, _ own: Set<TestServers.Name>, _ configure: @Sendable (inout MemoryConfiguration) -> Void,
         _ test: (TestWorld) async throws -> Result
     ) async throws -> Result {
-        let world = try await TestWorld(own: own, configure: configure)
+        let world = try await TestWorld(stores, own: own, configure: configure)
         let result: Swift.Result<Result, any Error>
         do {
             result = .success(try await test(world))
         } catch let error as MemoryError {
             // A test's log may say what a stranger must not see.
-            result = .failure(TestServers.Failure(description: error.debugDescription))
+            result = .failure(TestServers.Failure(description: "\(stores): \(error.debugDescription)"))
         } catch {
             result = .failure(error)
+        }
+        if stores == .embedded {
+            try FileManager.default.removeItem(atPath: world.folder)
         }
         for name in world.servers.values { try await TestServers.shared.perform(.kill, name) }
         return try result.get()
     }
 
+    /// The folder of an embedded world's file.
+    package var folder: String { URL(fileURLWithPath: configuration.embedded.path).deletingLastPathComponent().path }
+
     private init(
-        own: Set<TestServers.Name>, configure: @Sendable (inout MemoryConfiguration) -> Void
+        _ stores: StoreSet, own: Set<TestServers.Name>, configure: @Sendable (inout MemoryConfiguration) -> Void
     ) async throws {
         let number = Self.count.wrappingAdd(1, ordering: .relaxed).newValue
         client = number * 10_000
+        self.stores = stores
         servers = Dictionary(uniqueKeysWithValues: own.map { ($0, $0.own) })
+        guard stores == .servers else {
+            let folder = FileManager.default.temporaryDirectory.appendingPathComponent(
+                "memory-world-\(UUID().uuidString)")
+            configuration = .embedded(at: folder.appendingPathComponent("memory.db").path)
+            configuration.budgets = .patient
+            configure(&configuration)
+            return
+        }
         configuration.postgres.port = try await TestServers.shared.port(servers[.postgres] ?? .postgres)
         configuration.valkey.port = try await TestServers.shared.port(servers[.valkey] ?? .valkey)
         let qdrant = try await TestServers.shared.port(servers[.qdrant] ?? .qdrant)
@@ -84,6 +109,7 @@ package struct TestWorld: Sendable {
     package func withMemory<Result>(_ test: (Memory) async throws -> Result) async throws -> Result {
         let memory = try await Memory.open(
             configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        open.value = memory.database
         do {
             let result = try await test(memory)
             await memory.close()
@@ -103,7 +129,12 @@ package struct TestWorld: Sendable {
     /// Runs a statement on this world's database, and answers its rows as text.
     @discardableResult
     package func execute(_ sql: String) async throws -> [[String?]] {
-        try await Self.execute(sql, configuration.postgres)
+        guard stores == .embedded else { return try await Self.execute(sql, configuration.postgres) }
+        guard let database = open.value else { throw TestServers.Failure(description: "no memory is open") }
+        let statement = SQL(unsafeText: sql)
+        return try await database.write(deadline: .after(.seconds(30))) { session throws(MemoryError) in
+            try session.query(statement, []).map { row in row.values.map(\.testText) }
+        }
     }
 
     static func execute(_ sql: String, _ configuration: PostgresConfiguration) async throws -> [[String?]] {
@@ -134,6 +165,18 @@ package struct TestWorld: Sendable {
                 throw TestServers.Failure(description: "It did not come to pass: \(what)")
             }
             try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+}
+
+extension SQLValue {
+    /// The value as PostgreSQL would say it.
+    fileprivate var testText: String? {
+        switch self {
+        case .text(let text): text
+        case .int(let value): String(value)
+        case .double(let value): value.description
+        default: nil
         }
     }
 }

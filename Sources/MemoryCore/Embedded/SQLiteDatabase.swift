@@ -22,12 +22,10 @@ final class SQLiteDatabase: SQLDatabase {
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.maximumReaderCount = 4
-        configuration.prepareDatabase { database in
-            // What was acknowledged must survive the loss of power, not only of the process.
-            try database.execute(sql: "PRAGMA synchronous = FULL")
-        }
         do {
             pool = try DatabasePool(path: path, configuration: configuration)
+            // What was acknowledged must survive the loss of power, not only of the process. GRDB opens WAL with NORMAL.
+            try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
             try pool.read { database in
                 let pages = try Int64.fetchOne(database, sql: "PRAGMA page_count") ?? 0
                 let size = try Int64.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
@@ -90,9 +88,11 @@ final class SQLiteDatabase: SQLDatabase {
 
     func close() async {
         do {
+            // One file is left, which can be copied as it is.
+            _ = try await pool.writeWithoutTransaction { try $0.checkpoint(.truncate) }
             try pool.close()
         } catch {
-            // Statements that are still under way keep it open until they end; nothing is lost by that.
+            // A reader that is still under way keeps the log; nothing is lost by that, and the next open takes it in.
             pool.interrupt()
         }
         lock.withLock { $0 = nil }
