@@ -70,7 +70,7 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "Tests/Support",
-            exclude: ["durability.py", "servers.py", "qdrant_front.py", "requirements.txt"],
+            exclude: ["durability.py", "embedded_bench.py", "servers.py", "qdrant_front.py", "requirements.txt"],
             swiftSettings: settings),
         .testTarget(
             name: "MemoryCoreTests",

@@ -15,6 +15,17 @@ extension Memory {
         public func isUp(_ store: MemoryError.Store) -> Bool { dependencies.contains { $0.store == store && $0.isUp } }
     }
 
+    /// What serves records, vectors and short-term memory, and where embedded data lies.
+    package var places: (records: String, vectors: String, shortTerm: String) {
+        func place(_ store: MemoryError.Store, _ place: MemoryConfiguration.Place) -> String {
+            place == .embedded ? "\(store) in \(configuration.embedded.path)" : store.description
+        }
+        return (
+            place(database.name, configuration.records), place(vectors.name, configuration.vectors),
+            cache.store.name.description
+        )
+    }
+
     /// Asks every store at once; within two seconds, whatever hangs. What was found within the last second is not asked
     /// again.
     public func health() async -> Health {

@@ -42,6 +42,15 @@ extension MemoryDraft {
 }
 
 extension MemoryDraft {
+    /// A draft from a line of an export, which keeps the moment it was first stored. Its old id is not kept: ids are the
+    /// store's own.
+    ///
+    /// - Throws: ``MemoryError`` with `invalid_request`, naming the field.
+    package init(exported object: JSONObject) throws(MemoryError) {
+        try self.init(object)
+        createdAt = try FieldReader(object: object).timestamp("created_at")
+    }
+
     /// The drafts of `POST …/remember/batch`; an item that is no draft is its own failure.
     ///
     /// - Throws: ``MemoryError`` when there is no list of them.

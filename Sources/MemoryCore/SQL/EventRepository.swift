@@ -47,7 +47,7 @@ struct EventRepository {
                 """,
                 [
                     .text(EventType.of(memoryType: row.draft.type)), .int(Int64(row.draft.clientID)),
-                    .text(row.payload), .text(row.metadata), .int(now.microseconds),
+                    .text(row.payload), .text(row.metadata), .int((row.draft.createdAt ?? now).microseconds),
                 ])
             try session.execute(
                 "INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ('events', $1, $2, $3)",
@@ -63,12 +63,12 @@ struct EventRepository {
         try session.query(
             """
             WITH input AS (
-                SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[])
-                    WITH ORDINALITY AS t (event_type, client_id, payload, metadata, position)
+                SELECT * FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $6::text[])
+                    WITH ORDINALITY AS t (event_type, client_id, payload, metadata, created_at, position)
             ), stored AS (
                 INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
                 SELECT event_type, 'memory-gateway', client_id, payload::jsonb, metadata::jsonb,
-                    clock_timestamp() AT TIME ZONE 'utc'
+                    coalesce(created_at::timestamptz, clock_timestamp()) AT TIME ZONE 'utc'
                 FROM input ORDER BY position
                 RETURNING id, client_id, created_at
             ), queued AS (
@@ -81,6 +81,7 @@ struct EventRepository {
                 .texts(rows.map { EventType.of(memoryType: $0.draft.type) }),
                 .ints(rows.map { Int64($0.draft.clientID) }), .texts(rows.map(\.payload)),
                 .texts(rows.map(\.metadata)), .double(lease.milliseconds / 1000),
+                .texts(rows.map { $0.draft.createdAt?.description }),
             ])
     }
 
@@ -117,6 +118,38 @@ struct EventRepository {
             if let record = try record(row) { records.append(record) }
         }
         return records
+    }
+
+    /// Memories by id, in order, after a given one: of one client, or of all.
+    func page(after id: Int64, clientID: Int?, limit: Int) throws(MemoryError) -> [MemoryRecord] {
+        let rows = try session.query(
+            SQL(
+                postgres: """
+                    SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
+                        (extract(epoch FROM e.created_at) * 1000000)::bigint
+                    FROM events e
+                    WHERE e.id > $1 AND ($2::int IS NULL OR e.client_id = $2::int) AND e.event_type LIKE 'memory:%'
+                    ORDER BY e.id LIMIT $3
+                    """,
+                sqlite: """
+                    SELECT e.id, e.client_id, e.event_type, e.payload, e.metadata, e.created_at FROM events e
+                    WHERE e.id > $1 AND ($2 IS NULL OR e.client_id = $2) AND e.event_type LIKE 'memory:%'
+                    ORDER BY e.id LIMIT $3
+                    """),
+            [.int(id), clientID.map { .int(Int64($0)) } ?? .null, .int(Int64(limit))])
+        var records: [MemoryRecord] = []
+        for row in rows {
+            if let record = try record(row) { records.append(record) }
+        }
+        return records
+    }
+
+    /// How many memories there are, and of how many clients.
+    func counts() throws(MemoryError) -> (memories: Int, clients: Int) {
+        let rows = try session.query(
+            "SELECT count(*), count(DISTINCT client_id) FROM events WHERE event_type LIKE 'memory:%'", [])
+        guard let row = rows.first else { return (0, 0) }
+        return (Int(clamping: try row.int(0)), Int(clamping: try row.int(1)))
     }
 
     /// Memories whose text has any of some words, best first, by the primary store's own full text. Of the words, which

@@ -130,6 +130,26 @@ struct OutboxRepository {
         }
     }
 
+    /// Asks for every memory's point to be made again.
+    ///
+    /// - Returns: how many there are.
+    func enqueueAll() throws(MemoryError) -> Int {
+        try session.execute(
+            SQL(
+                postgres: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id)
+                    SELECT 'events', id, client_id FROM events WHERE event_type LIKE 'memory:%' ORDER BY id
+                    ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                        state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
+                    """,
+                sqlite: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id)
+                    SELECT 'events', id, client_id FROM events WHERE event_type LIKE 'memory:%' ORDER BY id
+                    ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                        state = 'pending', is_stored = 0, attempts = 0, due_at = excluded.due_at
+                    """), [])
+    }
+
     /// How many rows wait, and how many are dead.
     func counts() throws(MemoryError) -> (pending: Int, dead: Int) {
         let rows = try session.query(

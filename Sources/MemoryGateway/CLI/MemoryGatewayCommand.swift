@@ -8,7 +8,11 @@ struct MemoryGatewayCommand: AsyncParsableCommand {
         abstract: "One memory API for agents, over Postgres, Qdrant and Valkey.",
         discussion: "Settings come from the environment; .env.template lists every variable.",
         version: GatewayVersion.current,
-        subcommands: [ServeCommand.self, MigrateCommand.self, SetupCommand.self],
+        subcommands: [
+            ServeCommand.self, RememberCommand.self, RecallCommand.self, ForgetCommand.self, StatsCommand.self,
+            DoctorCommand.self, ExportCommand.self, ImportCommand.self, ReindexCommand.self, MigrateCommand.self,
+            SetupCommand.self, VersionCommand.self,
+        ],
         defaultSubcommand: ServeCommand.self)
 }
 

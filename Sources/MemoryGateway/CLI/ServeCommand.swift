@@ -36,7 +36,12 @@ struct ServeCommand: AsyncParsableCommand {
         let application = buildApplication(memory: memory, configuration: gateway, logger: logger)
         logger.notice(
             "Memory Gateway",
-            metadata: ["version": "\(GatewayVersion.current)", LogKey.model: "\(memory.embeddingModel)"])
+            metadata: [
+                "version": "\(GatewayVersion.current)", "records": "\(memory.places.records)",
+                "vectors": "\(memory.places.vectors)", "short_term": "\(memory.places.shortTerm)",
+                LogKey.model: "\(memory.embeddingModel)",
+            ])
+        logger.warning("There are no keys: whoever reaches this address reads and writes every memory")
         // Services end in the reverse of this order: the listener first, then the memory that it needs.
         var group = ServiceGroupConfiguration(
             services: [memory, application], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)

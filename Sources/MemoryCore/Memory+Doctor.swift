@@ -1,0 +1,93 @@
+public import Logging
+
+extension Memory {
+    /// What was found about one part of a memory.
+    public struct Finding: Sendable {
+        /// The part: a store's name, `schema`, `collections` or `embeddings`.
+        public let subject: String
+        /// Whether it is as it should be.
+        public let isGood: Bool
+        /// What was found and, when it is not good, what to do.
+        public let text: String
+    }
+
+    /// Looks at every store, the schema, the collections and the embeddings, and changes nothing but what opening an
+    /// embedded file makes.
+    public static func examine(
+        _ configuration: MemoryConfiguration, logger: Logger = Logger(label: "memory")
+    ) async throws(MemoryError) -> [Finding] {
+        let stores = try await OpenStores(configuration, logger: logger)
+        var findings: [Finding] = []
+        findings.append(await schema(stores.database, configuration))
+        findings.append(
+            await finding(stores.vectors.name.description, "start it, or correct its address (QDRANT_URL) and key") {
+                () throws(MemoryError) in
+                try await stores.vectors.ping(deadline: .after(.seconds(5)))
+                return "answers"
+            })
+        if configuration.vectors == .server { findings.append(await collections(configuration)) }
+        findings.append(
+            await finding(stores.shortTerm.name.description, "start it, or correct its address (VALKEY_URL)") {
+                () throws(MemoryError) in
+                try await stores.shortTerm.ping(deadline: .after(.seconds(5)))
+                return "answers"
+            })
+        findings.append(await embeddings(configuration))
+        await stores.vectors.close()
+        await stores.shortTerm.close()
+        await stores.database.close()
+        return findings
+    }
+
+    private static func schema(_ database: any SQLDatabase, _ configuration: MemoryConfiguration) async -> Finding {
+        await finding(database.name.description, "start it, or correct its address (DATABASE_URL); then run migrate") {
+            () throws(MemoryError) in
+            let steps = try await Migrator(database: database).run(dryRun: true, deadline: .after(.seconds(5)))
+            let pending = steps.count { $0.state == .pending }
+            guard pending > 0 else { return "answers, all \(steps.count) migrations applied" }
+            guard configuration.setsUpStores else {
+                throw MemoryError(.configuration, "\(pending) migrations are missing: run memory-gateway migrate")
+            }
+            return "answers; \(pending) migrations will be applied at the start"
+        }
+    }
+
+    private static func collections(_ configuration: MemoryConfiguration) async -> Finding {
+        await finding("collections", "run memory-gateway setup") { () throws(MemoryError) in
+            let reports = try await setUpCollections(configuration, check: true)
+            let wrong = reports.filter { $0.state != "matches" }
+            guard let first = wrong.first else { return "all \(reports.count) are as declared" }
+            throw MemoryError(
+                .configuration, "\(first.name): \(first.differences.joined(separator: "; "))")
+        }
+    }
+
+    private static func embeddings(_ configuration: MemoryConfiguration) async -> Finding {
+        guard let settings = configuration.embeddings else {
+            return Finding(
+                subject: "embeddings", isGood: true,
+                text:
+                    "lexical; for vectors of meaning set EMBEDDINGS_URL and EMBEDDINGS_MODEL, with Ollama for instance "
+                    + "http://127.0.0.1:11434/v1 and nomic-embed-text")
+        }
+        return await finding("embeddings", "correct EMBEDDINGS_URL, EMBEDDINGS_MODEL or EMBEDDINGS_API_KEY") {
+            () throws(MemoryError) in
+            let embedder = try OpenAIEmbedder(settings)
+            let result = await embedder.embed(["memory"], deadline: .after(.seconds(10)))
+            await embedder.close()
+            for vector in result { _ = try vector.get() }
+            return "\(settings.model) answers"
+        }
+    }
+
+    private static func finding(
+        _ subject: String, _ remedy: String, _ check: () async throws(MemoryError) -> String
+    ) async -> Finding {
+        do throws(MemoryError) {
+            return Finding(subject: subject, isGood: true, text: try await check())
+        } catch {
+            let what = error.code == .configuration ? error.message : "\(error.message): \(remedy)"
+            return Finding(subject: subject, isGood: false, text: what)
+        }
+    }
+}
