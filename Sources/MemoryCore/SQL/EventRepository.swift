@@ -96,28 +96,41 @@ struct EventRepository {
 
     /// The memories of these ids that belong to these clients; others are left out.
     func memories(_ keys: [RecordKey]) throws(MemoryError) -> [MemoryRecord] {
-        let rows = try session.query(
-            SQL(
-                postgres: """
-                    SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
-                        (extract(epoch FROM e.created_at) * 1000000)::bigint
-                    FROM unnest($1::int[], $2::int[]) AS wanted (id, client_id)
-                    JOIN events e ON e.id = wanted.id AND e.client_id = wanted.client_id
-                    WHERE e.event_type LIKE 'memory:%'
-                    """,
-                sqlite: """
-                    SELECT e.id, e.client_id, e.event_type, e.payload, e.metadata, e.created_at
-                    FROM json_each($1) AS id JOIN json_each($2) AS client ON client.key = id.key
-                    JOIN events e ON e.id = id.value AND e.client_id = client.value
-                    WHERE e.event_type LIKE 'memory:%'
-                    """),
-            [.ints(keys.map(\.id)), .ints(keys.map { Int64($0.clientID) })])
+        let rows =
+            switch session.dialect {
+            case .postgres: try rowsTogether(keys)
+            case .sqlite: try rowsOneByOne(keys)
+            }
         var records: [MemoryRecord] = []
         records.reserveCapacity(rows.count)
         for row in rows {
             if let record = try record(row) { records.append(record) }
         }
         return records
+    }
+
+    private func rowsTogether(_ keys: [RecordKey]) throws(MemoryError) -> [SQLRow] {
+        try session.query(
+            """
+            SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
+                (extract(epoch FROM e.created_at) * 1000000)::bigint
+            FROM unnest($1::int[], $2::int[]) AS wanted (id, client_id)
+            JOIN events e ON e.id = wanted.id AND e.client_id = wanted.client_id
+            WHERE e.event_type LIKE 'memory:%'
+            """,
+            [.ints(keys.map(\.id)), .ints(keys.map { Int64($0.clientID) })])
+    }
+
+    private func rowsOneByOne(_ keys: [RecordKey]) throws(MemoryError) -> [SQLRow] {
+        var rows: [SQLRow] = []
+        for key in keys {
+            rows += try session.query(
+                """
+                SELECT id, client_id, event_type, payload, metadata, created_at FROM events
+                WHERE id = $1 AND client_id = $2 AND event_type LIKE 'memory:%'
+                """, [.int(key.id), .int(Int64(key.clientID))])
+        }
+        return rows
     }
 
     /// Memories by id, in order, after a given one: of one client, or of all.

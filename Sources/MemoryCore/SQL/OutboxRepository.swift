@@ -46,51 +46,58 @@ struct OutboxRepository {
     /// Removes rows that are delivered. A row that changed since it was leased stays; and one that is gone comes back,
     /// because what we delivered may have come after what another worker did.
     func complete(_ leases: [Lease]) throws(MemoryError) {
+        let stale =
+            switch session.dialect {
+            case .postgres: try removeTogether(leases)
+            case .sqlite: try removeOneByOne(leases)
+            }
+        guard !stale.isEmpty else { return }
+        try enqueueAgain(stale)
+    }
+
+    /// Removes rows in one statement; answers those that were not there with that fence.
+    private func removeTogether(_ leases: [Lease]) throws(MemoryError) -> [Lease] {
         let gone = try session.query(
-            SQL(
-                postgres: """
-                    DELETE FROM memory_outbox o
-                    USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
-                    WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
-                    RETURNING o.collection, o.record_id
-                    """,
-                sqlite: """
-                    DELETE FROM memory_outbox WHERE id IN (
-                        SELECT o.id FROM json_each($1) AS collection
-                        JOIN json_each($2) AS record ON record.key = collection.key
-                        JOIN json_each($3) AS fence ON fence.key = collection.key
-                        JOIN memory_outbox o ON o.collection = collection.value AND o.record_id = record.value
-                            AND o.fence = fence.value)
-                    RETURNING collection, record_id
-                    """),
+            """
+            DELETE FROM memory_outbox o
+            USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
+            WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
+            RETURNING o.collection, o.record_id
+            """,
             [.texts(leases.map(\.collection)), .ints(leases.map(\.key.id)), .ints(leases.map(\.fence))])
-        guard gone.count < leases.count else { return }
+        guard gone.count < leases.count else { return [] }
         var completed: Set<String> = []
         for row in gone { completed.insert("\(try row.text(0))/\(try row.int(1))") }
-        try enqueueAgain(leases.filter { !completed.contains("\($0.collection)/\($0.key.id)") })
+        return leases.filter { !completed.contains("\($0.collection)/\($0.key.id)") }
+    }
+
+    private func removeOneByOne(_ leases: [Lease]) throws(MemoryError) -> [Lease] {
+        var stale: [Lease] = []
+        for lease in leases {
+            let gone = try session.execute(
+                "DELETE FROM memory_outbox WHERE collection = $1 AND record_id = $2 AND fence = $3",
+                [.text(lease.collection), .int(lease.key.id), .int(lease.fence)])
+            if gone == 0 { stale.append(lease) }
+        }
+        return stale
     }
 
     private func enqueueAgain(_ leases: [Lease]) throws(MemoryError) {
-        try session.execute(
-            SQL(
-                postgres: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id)
-                    SELECT * FROM unnest($1::text[], $2::bigint[], $3::int[])
-                    ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, is_stored = FALSE, due_at = excluded.due_at
-                    """,
-                sqlite: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id)
-                    SELECT collection.value, record.value, client.value FROM json_each($1) AS collection
-                    JOIN json_each($2) AS record ON record.key = collection.key
-                    JOIN json_each($3) AS client ON client.key = collection.key WHERE true
-                    ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, is_stored = 0, due_at = excluded.due_at
-                    """),
-            [
-                .texts(leases.map(\.collection)), .ints(leases.map(\.key.id)),
-                .ints(leases.map { Int64($0.key.clientID) }),
-            ])
+        for lease in leases {
+            try session.execute(
+                SQL(
+                    postgres: """
+                        INSERT INTO memory_outbox (collection, record_id, client_id) VALUES ($1, $2, $3)
+                        ON CONFLICT (collection, record_id) DO UPDATE SET
+                            fence = memory_outbox.fence + 1, is_stored = FALSE, due_at = excluded.due_at
+                        """,
+                    sqlite: """
+                        INSERT INTO memory_outbox (collection, record_id, client_id) VALUES ($1, $2, $3)
+                        ON CONFLICT (collection, record_id) DO UPDATE SET
+                            fence = memory_outbox.fence + 1, is_stored = 0, due_at = excluded.due_at
+                        """),
+                [.text(lease.collection), .int(lease.key.id), .int(Int64(lease.key.clientID))])
+        }
     }
 
     /// A delivery that failed.
