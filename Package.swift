@@ -60,6 +60,11 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
+        .executableTarget(
+            name: "EmbeddedAgent", dependencies: ["MemoryCore"], path: "Examples/EmbeddedAgent", swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "ServerAgent", dependencies: ["MemoryCore"], path: "Examples/ServerAgent", swiftSettings: settings),
         .target(
             name: "MemoryTestSupport",
             dependencies: [

@@ -41,6 +41,7 @@ extension MemoryConfiguration {
             settings.isAnySet(["DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB"]) ? .server : .embedded
         vectors = settings.isAnySet(["QDRANT_URL", "QDRANT_HOST", "QDRANT_PORT"]) ? .server : .embedded
         shortTerm = settings.isAnySet(["VALKEY_URL", "VALKEY_HOST", "VALKEY_PORT"]) ? .server : .embedded
+        if vectors == .embedded { budgets.allowForReadingVectors() }
         if let folder = settings.string("MEMORY_DATA_DIR") { embedded.path = folder + "/memory.db" }
         if let size = try settings.int("MEMORY_CACHE_MB", 1...100_000) { embedded.maxCacheBytes = size << 20 }
         if let size = try settings.int("MEMORY_VECTOR_CACHE_MB", 1...100_000) { embedded.maxVectorBytes = size << 20 }

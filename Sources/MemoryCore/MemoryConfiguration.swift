@@ -57,6 +57,14 @@ public struct MemoryConfiguration: Sendable {
 
         /// The defaults.
         public init() {}
+
+        /// Embedded vectors are read from their file by the first recall of a client, a second or two for 100,000 of them:
+        /// better slow once than refused.
+        mutating func allowForReadingVectors() {
+            recall = .seconds(10)
+            searchVectors = .seconds(8)
+            readRecords = .seconds(2)
+        }
     }
 
     /// The three servers, on this machine.
@@ -67,6 +75,7 @@ public struct MemoryConfiguration: Sendable {
         var configuration = MemoryConfiguration()
         (configuration.records, configuration.vectors, configuration.shortTerm) = (.embedded, .embedded, .embedded)
         configuration.embedded.path = path
+        configuration.budgets.allowForReadingVectors()
         return configuration
     }
 }

@@ -106,7 +106,11 @@ struct EmbeddedTests {
     func compactVectors(_ seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         func vector(_ width: Int) -> [Float] {
-            let values = (0..<width).map { _ in Float.random(in: -1...1, using: &generator) }
+            // Half of them are mostly zeros, and kept in another form.
+            let isSparse = Bool.random(using: &generator)
+            let values = (0..<width).map { place in
+                isSparse && place % 9 != 0 ? 0 : Float.random(in: -1...1, using: &generator)
+            }
             let norm = values.reduce(0) { $0 + $1 * $1 }.squareRoot()
             return values.map { $0 / norm } + [Float](repeating: 0, count: 1536 - width)
         }
@@ -124,7 +128,7 @@ struct EmbeddedTests {
             }
         }
         #expect(compact.count == plain.count)
-        let query = vector(1536)
+        let query = (0..<1536).map { _ in Float.random(in: -0.04...0.04, using: &generator) }
         let found = compact.nearest(to: query, limit: 1000) { $0 % 3 != 0 }
         let expected = plain.filter { $0.key % 3 != 0 }.mapValues { value in
             zip(value, query).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }

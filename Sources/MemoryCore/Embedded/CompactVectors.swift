@@ -1,7 +1,8 @@
 /// Vectors of 16-bit numbers (bfloat16) in chunks, and the exact cosine of a question with each of them.
 ///
 /// bfloat16 keeps eight bits of each number; on unit vectors of 1536 numbers that moves a cosine by less than 0.001. A
-/// vector is kept up to its last number that is not zero, because models with fewer dimensions are padded with zeros.
+/// vector is kept up to its last number that is not zero, because models with fewer dimensions are padded with zeros; and
+/// one that is mostly zeros, as lexical vectors are, as its other numbers with their places.
 struct CompactVectors: Sendable {
     /// Some vectors of one length. A value: a search goes on with what it began with while another is written.
     private struct Chunk: Sendable {
@@ -14,29 +15,41 @@ struct CompactVectors: Sendable {
     private static let chunkCount = 256
 
     private var chunks: [Chunk] = []
+    /// Vectors that are mostly zeros: each number as its place in the upper and its bits in the lower half.
+    private var sparse: [Int64: [UInt32]] = [:]
     private var places: [Int64: (chunk: Int, index: Int)] = [:]
 
     /// How many vectors there are.
-    var count: Int { places.count }
+    var count: Int { places.count + sparse.count }
 
     /// What they take in memory, in bytes, with their ids and places.
-    var bytes: Int { chunks.reduce(0) { $0 + $1.numbers.count * 2 } + places.count * 48 }
+    var bytes: Int {
+        chunks.reduce(0) { $0 + $1.numbers.count * 2 } + places.count * 48 + sparse.count * 96 + sparseNumbers * 4
+    }
+
+    private var sparseNumbers = 0
 
     // MARK: The form on disk
 
-    /// The 16-bit form of a vector, without zeros at its end; little-endian.
+    /// The 16-bit form of a vector, little-endian: all numbers up to the last that is not zero or, marked by a byte more
+    /// that makes the length odd, pairs of a place and a number.
     static func encode(_ vector: [Float]) -> [UInt8] {
         let used = (vector.lastIndex { $0 != 0 } ?? -1) + 1
-        var bytes: [UInt8] = []
+        let isSparse = vector.count { $0 != 0 } * 4 < used
+        var bytes: [UInt8] = isSparse ? [0] : []
         bytes.reserveCapacity(used * 2)
-        for value in vector[..<used] {
+        for (place, value) in vector[..<used].enumerated() where !isSparse || value != 0 {
+            if isSparse { append(UInt16(truncatingIfNeeded: place), to: &bytes) }
             // Round to nearest, ties to even.
             let bits = value.bitPattern
-            let rounded = UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16)
-            bytes.append(UInt8(truncatingIfNeeded: rounded))
-            bytes.append(UInt8(truncatingIfNeeded: rounded >> 8))
+            append(UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16), to: &bytes)
         }
         return bytes
+    }
+
+    private static func append(_ value: UInt16, to bytes: inout [UInt8]) {
+        bytes.append(UInt8(truncatingIfNeeded: value))
+        bytes.append(UInt8(truncatingIfNeeded: value >> 8))
     }
 
     // MARK: Changing
@@ -44,6 +57,7 @@ struct CompactVectors: Sendable {
     /// Adds a vector in its form on disk, or takes the place of the one with this id.
     mutating func set(_ id: Int64, _ bytes: [UInt8]) {
         remove(id)
+        guard bytes.count.isMultiple(of: 2) else { return setSparse(id, bytes) }
         let width = bytes.count / 2
         // Rounded up, so that vectors of about the same length share a chunk, and whole SIMD steps fit.
         let padded = max(16, (width + 15) / 16 * 16)
@@ -60,8 +74,18 @@ struct CompactVectors: Sendable {
         chunks[place].numbers.append(contentsOf: repeatElement(0, count: padded - width))
     }
 
+    private mutating func setSparse(_ id: Int64, _ bytes: [UInt8]) {
+        let pairs = stride(from: 1, to: bytes.count - 3, by: 4).map { start in
+            UInt32(bytes[start]) << 16 | UInt32(bytes[start + 1]) << 24 | UInt32(bytes[start + 2])
+                | UInt32(bytes[start + 3]) << 8
+        }
+        sparse[id] = pairs
+        sparseNumbers += pairs.count
+    }
+
     /// Takes a vector out; the last of its chunk moves to its place.
     mutating func remove(_ id: Int64) {
+        if let pairs = sparse.removeValue(forKey: id) { sparseNumbers -= pairs.count }
         guard let (chunk, index) = places.removeValue(forKey: id) else { return }
         let (last, width) = (chunks[chunk].ids.count - 1, chunks[chunk].width)
         if index != last {
@@ -83,6 +107,9 @@ struct CompactVectors: Sendable {
     /// `query` has unit length and 1536 numbers; `isAllowed` decides before a distance is computed.
     func nearest(to query: [Float], limit: Int, isAllowed: (Int64) -> Bool) -> [(id: Int64, score: Double)] {
         var best = BestScores(limit: limit)
+        for (id, pairs) in sparse where isAllowed(id) {
+            best.offer(id, Double(Self.dot(query, pairs)))
+        }
         for chunk in chunks {
             let width = min(chunk.width, query.count)
             for (index, id) in chunk.ids.enumerated() where isAllowed(id) {
@@ -90,6 +117,15 @@ struct CompactVectors: Sendable {
             }
         }
         return best.sorted
+    }
+
+    private static func dot(_ query: [Float], _ pairs: [UInt32]) -> Float {
+        var sum: Float = 0
+        for pair in pairs {
+            let place = Int(pair >> 16)
+            if place < query.count { sum += query[place] * Float(bitPattern: pair << 16) }
+        }
+        return sum
     }
 
     /// The dot product of a query with `count` numbers (a multiple of 16) of a chunk.
