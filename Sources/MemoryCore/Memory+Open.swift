@@ -16,7 +16,10 @@ extension Memory {
         } else {
             embedder = LexicalEmbedder()
             logger.notice(
-                "Vectors are lexical: set EMBEDDINGS_URL and EMBEDDINGS_MODEL for vectors of meaning",
+                """
+                Vectors are lexical: recall finds shared words, not shared meaning. For meaning set EMBEDDINGS_URL and \
+                EMBEDDINGS_MODEL, with Ollama for instance http://127.0.0.1:11434/v1 and nomic-embed-text
+                """,
                 metadata: [LogKey.model: "\(embedder.model)"])
         }
         let stores = try await OpenStores(configuration, logger: logger)

@@ -26,6 +26,21 @@ struct ConfigurationTests {
         }
     }
 
+    @Test("A store is a server when one of its variables is set, and embedded when none is")
+    func places() throws {
+        let nothing = try read(["MEMORY_DATA_DIR": "/data", "MEMORY_CACHE_MB": "5", "MEMORY_VECTOR_CACHE_MB": "7"])
+        #expect([nothing.records, nothing.vectors, nothing.shortTerm] == [.embedded, .embedded, .embedded])
+        #expect(nothing.embedded.path == "/data/memory.db")
+        #expect(nothing.embedded.maxCacheBytes == 5 << 20 && nothing.embedded.maxVectorBytes == 7 << 20)
+        for name in ["DATABASE_URL", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB"] {
+            let value = ["DATABASE_URL": "postgres://h/d", "POSTGRES_PORT": "1"][name] ?? "x"
+            let settings = try read([name: value])
+            #expect([settings.records, settings.vectors, settings.shortTerm] == [.server, .embedded, .embedded])
+        }
+        #expect(try read(["QDRANT_URL": "http://h:1"]).vectors == .server)
+        #expect(try read(["VALKEY_PORT": "1"]).shortTerm == .server)
+    }
+
     @Test("Every variable reaches its setting")
     func all() throws {
         let configuration = try read([

@@ -100,6 +100,40 @@ struct EmbeddedTests {
         }
     }
 
+    // MARK: Mixing
+
+    // An embedded file counts its ids from 1, which are other tests' on the shared vector server: that mix has its own.
+    @Test("Each store is embedded or a server on its own", .timeLimit(.minutes(5)), arguments: 0..<8)
+    func mixed(_ mix: Int) async throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("mixed-\(UUID().uuidString)/m.db").path
+        try await TestWorld.with(
+            own: mix & 3 == 1 ? [.qdrant] : [],
+            configure: { settings in
+                settings.records = mix & 1 == 0 ? .server : .embedded
+                settings.vectors = mix & 2 == 0 ? .server : .embedded
+                settings.shortTerm = mix & 4 == 0 ? .server : .embedded
+                settings.embedded.path = path
+            }
+        ) { world async throws in
+            try await world.withMemory { memory async throws in
+                let receipt = try await memory.remember("Tea is at four", client: world.client)
+                let expected: [MemoryError.Store] = [
+                    mix & 1 == 0 ? .postgres : .sqlite, mix & 2 == 0 ? .qdrant : .embeddedVectors,
+                    mix & 4 == 0 ? .valkey : .memoryCache,
+                ]
+                #expect(receipt.storedIn == expected)
+                #expect(await memory.health().dependencies.map(\.store) == expected)
+                let request = RecallRequest(query: "when is tea?", clientID: world.client)
+                #expect(try await memory.recall(request).hits.map(\.record.id) == [receipt.memoryID])
+                try await memory.delete(receipt.memoryID, client: world.client)
+                #expect(try await memory.recall(request).count == 0)
+            }
+        }
+        if mix & 3 != 0 {
+            try FileManager.default.removeItem(atPath: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+        }
+    }
+
     // MARK: Vectors
 
     @Test("Compact vectors agree with a plain search, through sets, removals and replacements", arguments: 0..<10)

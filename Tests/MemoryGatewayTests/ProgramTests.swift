@@ -3,6 +3,7 @@ import MemoryTestSupport
 import Testing
 
 @testable import MemoryCore
+@testable import MemoryGateway
 
 /// The program itself, as an operator runs it.
 @Suite("Program")
@@ -104,7 +105,64 @@ struct ProgramTests {
         }
     }
 
-    @Test("Every command has help", .timeLimit(.minutes(5)), arguments: [[], ["serve"], ["migrate"], ["setup"]])
+    @Test("The command line keeps an embedded memory, and carries it to another", .timeLimit(.minutes(5)))
+    func commandLine() async throws {
+        try await TestWorld.with(.embedded) { world async throws in
+            func run(
+                _ arguments: String..., folder: String = "a", input: String = ""
+            ) throws -> (status: Int32, output: String) {
+                let process = Process()
+                process.executableURL = Self.binary
+                process.arguments = arguments
+                process.environment = ["MEMORY_DATA_DIR": "\(world.folder)/\(folder)"]
+                let (output, source) = (Pipe(), Pipe())
+                (process.standardOutput, process.standardInput) = (output, source)
+                process.standardError = FileHandle.nullDevice
+                try process.run()
+                try source.fileHandleForWriting.write(contentsOf: Data(input.utf8))
+                try source.fileHandleForWriting.close()
+                let text = output.fileHandleForReading.readDataToEndOfFile()
+                process.waitUntilExit()
+                return (process.terminationStatus, String(decoding: text, as: UTF8.self))
+            }
+            func json(_ text: String) throws -> JSON { try JSON.parse(Array(text.utf8)) }
+
+            let stored = try run("remember", "Tea is at four", "--tag", "habit", "--json")
+            #expect(stored.status == 0)
+            let first = try json(stored.output)
+            #expect(first["stored_in"] == ["sqlite", "embedded-vectors", "memory-cache"])
+            #expect(try run("remember", "Ada plays the piano", "-c", "2").status == 0)
+            #expect(try run("remember", "").status != 0)
+            let found = try run("recall", "when is tea?", "--json")
+            #expect(try json(found.output).array?.first?["content"] == "Tea is at four")
+            #expect(try run("recall", "tea", "-c", "3").status == 1)
+            let stats = try json(try run("stats", "--json").output)
+            #expect(stats["memories"] == 2 && stats["clients"] == 2 && stats["outbox_dead"] == 0)
+            #expect(try run("doctor").status == 0)
+
+            let lines = try run("export").output
+            #expect(lines.split(separator: "\n").count == 2)
+            let imported = try run("import", "--json", folder: "b", input: lines + "nonsense\n")
+            #expect(imported.status == 1)
+            #expect(try json(imported.output) == ["stored": 2, "refused": 1])
+            let copy = try json(try run("recall", "tea", "--json", folder: "b").output).array?.first
+            #expect(copy?["content"] == "Tea is at four" && copy?["tags"] == ["habit"])
+            #expect(copy?["created_at"] == first["created_at"])
+            #expect(try json(try run("reindex", "--json", folder: "b").output) == ["total": 2, "dead": 0])
+
+            let id = try #require(first["memory_id"]?.int)
+            #expect(try run("forget", "\(id)", "99").status == 1)
+            #expect(try run("recall", "tea").status == 1)
+            #expect(try run("version").output == "\(GatewayVersion.current)\n")
+        }
+    }
+
+    @Test(
+        "Every command has help", .timeLimit(.minutes(5)),
+        arguments: [
+            [], ["serve"], ["remember"], ["recall"], ["forget"], ["stats"], ["doctor"], ["export"], ["import"],
+            ["reindex"], ["migrate"], ["setup"], ["version"],
+        ])
     func help(_ command: [String]) async throws {
         try await TestWorld.with { world async throws in
             let result = try run(command + ["--help"], world)

@@ -7,7 +7,6 @@ final class SQLiteDatabase: SQLDatabase {
     let name = MemoryError.Store.sqlite
 
     private let pool: DatabasePool
-    private let path: String
     private let lock: Mutex<FileLock?>
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
@@ -23,23 +22,32 @@ final class SQLiteDatabase: SQLDatabase {
         configuration.busyMode = .timeout(5)
         configuration.maximumReaderCount = 4
         do {
+            try Self.check(path)
             pool = try DatabasePool(path: path, configuration: configuration)
             // What was acknowledged must survive the loss of power, not only of the process. GRDB opens WAL with NORMAL.
             try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-            try pool.read { database in
-                let pages = try Int64.fetchOne(database, sql: "PRAGMA page_count") ?? 0
-                let size = try Int64.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
-                guard pages * size <= Self.checkedBytes else { return }
-                let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")
-                guard finding == "ok" else { throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: finding) }
-            }
         } catch {
             throw MemoryError(
                 .configuration, "\(path) cannot be used: it is damaged, or no SQLite database", store: .sqlite,
                 detail: "\(error)")
         }
-        self.path = path
         self.lock = Mutex(consume lock)
+    }
+
+    /// Looks at a file before it is opened for writing, which changes its first page.
+    private static func check(_ path: String) throws {
+        guard FileManager.default.fileExists(atPath: path) else { return }
+        var configuration = Configuration()
+        configuration.readonly = true
+        let queue = try DatabaseQueue(path: path, configuration: configuration)
+        try queue.read { database in
+            let pages = try Int64.fetchOne(database, sql: "PRAGMA page_count") ?? 0
+            let size = try Int64.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
+            guard pages * size <= checkedBytes else { return }
+            let finding = try String.fetchOne(database, sql: "PRAGMA quick_check(1)")
+            guard finding == "ok" else { throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: finding) }
+        }
+        try queue.close()
     }
 
     func read<Value: Sendable>(
