@@ -417,6 +417,26 @@ struct MemoryTests {
         }
     }
 
+    @Test("Keys of yesterday are swept away at the start", .timeLimit(.minutes(5)))
+    func idempotencySweep() async throws {
+        for stores in StoreSet.allCases {
+            try await TestWorld.with(stores) { world async throws in
+                try await world.withMemory { memory async throws in
+                    let draft = MemoryDraft(clientID: world.client, content: "once")
+                    try await memory.remember(draft, idempotencyKey: "old")
+                    let yesterday = stores == .servers ? "now() - interval '25 hours'" : "created_at - 90000 * 1000000"
+                    try await world.execute("UPDATE idempotency_keys SET created_at = \(yesterday)")
+                    try await memory.remember(draft, idempotencyKey: "new")
+                }
+                try await world.withMemory { _ in
+                    try await world.eventually("only the new key is left") {
+                        try await world.execute("SELECT key FROM idempotency_keys") == [["new"]]
+                    }
+                }
+            }
+        }
+    }
+
     // MARK: Clients
 
     @Test("Without automatic profiles an unknown client is refused, and a known one served", .timeLimit(.minutes(5)))

@@ -25,6 +25,7 @@ final class OutboxWorker: Sendable {
     private let cache: MemoryCache
     private let logger: Logger
     private let pending = Mutex(Pending())
+    private let nextSweep = Mutex(Deadline.after(.zero))
     private let gauge = Gauge(label: "memory_gateway_outbox_pending")
 
     init(database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger) {
@@ -77,6 +78,7 @@ final class OutboxWorker: Sendable {
                 while await deliverBatch() == Self.batch, !Task.isCancelled {}
                 await flush()
                 await measure()
+                await sweepWhenDue()
             }
             try? await Task.sleep(for: .milliseconds(100))
         }
@@ -173,6 +175,23 @@ final class OutboxWorker: Sendable {
             return nil
         } catch {
             return error
+        }
+    }
+
+    /// Once an hour, forgets idempotency keys that are free again; several gateways may do so at once.
+    private func sweepWhenDue() async {
+        let isDue = nextSweep.withLock { next in
+            guard next.hasPassed else { return false }
+            next = .after(.seconds(3600))
+            return true
+        }
+        guard isDue else { return }
+        do throws(MemoryError) {
+            try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                try IdempotencyRepository(session: session).sweep()
+            }
+        } catch {
+            logger.debug("Old idempotency keys stay", metadata: [LogKey.error: "\(error.debugDescription)"])
         }
     }
 
