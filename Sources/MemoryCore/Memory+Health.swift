@@ -75,6 +75,6 @@ final class HealthChecks: Sendable {
             last.withLock { $0 = (finding, .after(.seconds(1))) }
             return finding
         }
-        return result?.value ?? []
+        return result ?? []
     }
 }

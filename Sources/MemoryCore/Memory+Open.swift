@@ -24,9 +24,11 @@ extension Memory {
         }
         let stores = try await OpenStores(configuration, logger: logger)
         let memory = Memory(configuration, stores: stores, embedder: embedder, logger: logger)
+        var isPrepared = false
         do throws(MemoryError) {
             try await memory.checkEmbeddings()
             try await memory.prepare()
+            isPrepared = true
         } catch {
             guard error.code != .configuration else {
                 await memory.close()
@@ -38,7 +40,7 @@ extension Memory {
                     LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)",
                 ])
         }
-        memory.startBackground()
+        memory.startBackground(isPrepared: isPrepared)
         return memory
     }
 

@@ -30,7 +30,7 @@ extension Memory {
             let shared = try await recalls.run(ticket) { () throws(MemoryError) in
                 try await self.search(request, ticket, deadline)
             }
-            return answer(shared.value.0, isCached: false, isDegraded: shared.value.isDegraded)
+            return answer(shared.0, isCached: false, isDegraded: shared.isDegraded)
         case .miss(nil):
             let found = try await search(request, nil, deadline)
             return answer(found.0, isCached: false, isDegraded: found.isDegraded)

@@ -103,9 +103,9 @@ public final class Memory: Sendable {
     ///
     /// The one unstructured task of the library. A program that links it opens a memory and calls it; that deliveries go on
     /// must not depend on the program running a service. The task is held here, and `close` waits for its end.
-    func startBackground() {
+    func startBackground(isPrepared: Bool) {
         let task = Task { [self] in
-            await prepareUntilDone()
+            if !isPrepared { await prepareUntilDone() }
             await outbox.run()
         }
         background.withLock { $0 = task }

@@ -85,7 +85,7 @@ struct SingleFlightTests {
                         guard succeeds else { throw .invalid("no") }
                         return 42
                     }
-                    return value?.value == 42
+                    return value == 42
                 }
             }
             while flights.waitingCount("key") < 49 { await Task.yield() }

@@ -42,6 +42,8 @@ final class CurlClient: Sendable {
         var calls: [Call] = []
         var active = 0
         var isClosed = false
+        /// The thread has ended; nobody is left who could wake a caller.
+        var hasEnded = false
         var closing: [CheckedContinuation<Void, Never>] = []
     }
 
@@ -89,11 +91,12 @@ final class CurlClient: Sendable {
 
     func close() async {
         await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
-            state.withLock { state in
+            let hasEnded = state.withLock { state in
                 state.isClosed = true
-                state.closing.append(done)
+                if !state.hasEnded { state.closing.append(done) }
+                return state.hasEnded
             }
-            waker.wake()
+            if hasEnded { done.resume() } else { waker.wake() }
         }
     }
 
@@ -105,6 +108,17 @@ final class CurlClient: Sendable {
             return state.calls
         }
         for call in calls { call.done(.failure(error)) }
+        end()
+    }
+
+    /// Lets those go on who wait for the end.
+    private func end() {
+        let waiters = state.withLock { state in
+            state.hasEnded = true
+            defer { state.closing = [] }
+            return state.closing
+        }
+        for waiter in waiters { waiter.resume() }
     }
 
     /// Starts what has come in and moves every transfer on, until the client is closed and all have ended.
@@ -119,6 +133,6 @@ final class CurlClient: Sendable {
             multi.step(waitingAtMost: .seconds(1))
         }
         waker.retire()
-        for waiter in state.withLock({ $0.closing }) { waiter.resume() }
+        end()
     }
 }

@@ -179,8 +179,8 @@ extension SQLValue {
         case .double(let value): value.databaseValue
         case .text(let value): value.databaseValue
         case .bytes(let value): Data(value).databaseValue
-        case .ints(let values): JSON.array(values.map(JSON.int)).text.databaseValue
-        case .texts(let values): JSON.array(values.map { $0.map(JSON.string) ?? .null }).text.databaseValue
+        case .ints(let values): JSON.array(values.map(JSON.int)).encodedText.databaseValue
+        case .texts(let values): JSON.array(values.map { $0.map(JSON.string) ?? .null }).encodedText.databaseValue
         }
     }
 
@@ -193,8 +193,4 @@ extension SQLValue {
         case .blob(let value): self = .bytes(Array(value))
         }
     }
-}
-
-extension JSON {
-    fileprivate var text: String { String(decoding: encoded, as: UTF8.self) }
 }

@@ -14,7 +14,7 @@ enum MetadataTerm {
             "{"
                 + object.members.sorted { Array($0.key.utf8).lexicographicallyPrecedes(Array($1.key.utf8)) }
                 .map { canonical(.string($0.key)) + ":" + canonical($0.value) }.joined(separator: ",") + "}"
-        default: String(decoding: value.encoded, as: UTF8.self)
+        default: value.encodedText
         }
     }
 }

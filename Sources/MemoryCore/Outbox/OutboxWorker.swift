@@ -46,7 +46,7 @@ final class OutboxWorker: Sendable {
         if failure.isDead {
             logger.error(
                 "A memory cannot be indexed, and is given up on",
-                metadata: [LogKey.error: "\(error.debugDescription)", "memory.id": "\(lease.key.id)"])
+                metadata: [LogKey.error: "\(error.debugDescription)", LogKey.memory: "\(lease.key.id)"])
         }
         pending.withLock { $0.failures.append(failure) }
     }

@@ -154,11 +154,13 @@ extension JSON {
         writer.json(self)
         return writer.bytes
     }
+
+    var encodedText: String { String(decoding: encoded, as: UTF8.self) }
 }
 
 extension JSONObject {
     /// The shortest JSON text of this object.
     public var encoded: [UInt8] { JSON.object(self).encoded }
 
-    var encodedText: String { String(decoding: encoded, as: UTF8.self) }
+    var encodedText: String { JSON.object(self).encodedText }
 }

@@ -2,14 +2,9 @@
 package enum LogKey {
     package static let error = "error"
     package static let store = "store"
-    package static let count = "count"
-    package static let client = "client.id"
     package static let requestID = "request.id"
-    package static let code = "error.code"
     package static let name = "name"
-    package static let file = "file"
     package static let address = "address"
+    package static let memory = "memory.id"
     package static let model = "embedding.model"
-    package static let attempts = "attempts"
-    package static let milliseconds = "duration.ms"
 }

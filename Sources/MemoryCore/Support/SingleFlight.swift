@@ -6,17 +6,17 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     private let flights = Mutex<[Key: [Waiter]]>([:])
 
-    /// - Returns: the value, and whether another call computed it.
+    /// The value of a key: computed here, or by the call that is computing it already.
     func run(
         _ key: Key, _ compute: () async throws(MemoryError) -> Value
-    ) async throws(MemoryError) -> (value: Value, shared: Bool) {
+    ) async throws(MemoryError) -> Value {
         let leads = flights.withLock { flights in
             guard flights[key] == nil else { return false }
             flights[key] = []
             return true
         }
-        if !leads, let result = await join(key) { return (try result.get(), true) }
-        if !leads { return (try await compute(), false) }  // the flight landed before we could join it
+        if !leads, let result = await join(key) { return try result.get() }
+        if !leads { return try await compute() }  // the flight landed before we could join it
         let result: Result<Value, MemoryError>
         do {
             result = .success(try await compute())
@@ -25,7 +25,7 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         }
         let waiters = flights.withLock { $0.removeValue(forKey: key) } ?? []
         for waiter in waiters { waiter.resume(returning: result) }
-        return (try result.get(), false)
+        return try result.get()
     }
 
     /// How many calls wait for this key's computation.
