@@ -40,7 +40,7 @@ extension Memory {
     private func search(
         _ request: RecallRequest, _ ticket: MemoryCache.Ticket?, _ deadline: Deadline
     ) async throws(MemoryError) -> (EncodedHits, isDegraded: Bool) {
-        let answers: [SourcedAnswer]
+        let answers: [VectorAnswer]
         do throws(MemoryError) {
             answers = try await searchVectors(request, deadline)
         } catch {
@@ -58,15 +58,12 @@ extension Memory {
 
     // MARK: Vectors
 
-    /// What one source's search found.
-    private typealias SourcedAnswer = (source: RecallRequest.Source, answer: VectorAnswer)
-
     /// How many candidates of each kind are ranked. Measured on LoCoMo: 200 find hardly more than 100.
     private static let candidates = 100
 
     private func searchVectors(
         _ request: RecallRequest, _ deadline: Deadline
-    ) async throws(MemoryError) -> [SourcedAnswer] {
+    ) async throws(MemoryError) -> [VectorAnswer] {
         var query = VectorQuery(
             clientID: request.clientID, filter: request.filter, limit: Self.candidates, now: .now)
         if request.mode != .keyword {
@@ -77,14 +74,14 @@ extension Memory {
         if request.mode != .dense { query.sparse = .query(request.query) }
         let limit = deadline.capped(at: configuration.budgets.searchVectors)
         if request.sources.count == 1, let source = request.sources.first {
-            return [(source, try await search(query, source, limit))]
+            return [try await search(query, source, limit)]
         }
         let finished = query
-        let results = await withTaskGroup(of: Result<SourcedAnswer, MemoryError>.self) { group in
+        let results = await withTaskGroup(of: Result<VectorAnswer, MemoryError>.self) { group in
             for source in Set(request.sources) {
                 group.addTask {
                     do throws(MemoryError) {
-                        return .success((source, try await self.search(finished, source, limit)))
+                        return .success(try await self.search(finished, source, limit))
                     } catch {
                         return .failure(error)
                     }
@@ -92,12 +89,12 @@ extension Memory {
             }
             return await group.reduce(into: []) { $0.append($1) }
         }
-        var answers: [SourcedAnswer] = []
+        var answers: [VectorAnswer] = []
         for result in results { answers.append(try result.get()) }
         return answers
     }
 
-    private func search(
+    func search(
         _ query: VectorQuery, _ source: RecallRequest.Source, _ deadline: Deadline
     ) async throws(MemoryError) -> VectorAnswer {
         guard let batches = searches[source] else { return VectorAnswer() }
@@ -109,14 +106,12 @@ extension Memory {
     /// Ranks the candidates and reads the best from the primary store, by id and client, until there are enough. What is
     /// not there, is another client's, has expired or does not pass the filter is no hit, whatever the vector store says.
     private func hydrate(
-        _ answers: [SourcedAnswer], _ request: RecallRequest, _ deadline: Deadline
+        _ answers: [VectorAnswer], _ request: RecallRequest, _ deadline: Deadline
     ) async throws(MemoryError) -> [RecallHit] {
         var all = VectorAnswer()
-        var sources: [Int64: RecallRequest.Source] = [:]
-        for (source, answer) in answers {
+        for answer in answers {
             all.dense += answer.dense
             all.sparse += answer.sparse
-            for candidate in answer.dense + answer.sparse { sources[candidate.id] = source }
         }
         var ranked = fusion.rank(all, hints: QueryHints(request.query))[...]
         if let minScore = request.minScore { ranked = ranked.prefix { $0.score >= minScore } }
@@ -130,16 +125,14 @@ extension Memory {
                 guard let record = records[entry.id], !record.hasExpired(at: now), request.filter.matches(record)
                 else { continue }
                 hits.append(
-                    RecallHit(
-                        record: record, similarity: entry.similarity, score: entry.score,
-                        source: sources[entry.id] ?? .events))
+                    RecallHit(record: record, similarity: entry.similarity, score: entry.score))
             }
         }
         return hits
     }
 
     /// Records by id. When the primary store is away, the cache stands in, if it has every one of them.
-    private func read(
+    func read(
         _ keys: [RecordKey], _ deadline: Deadline
     ) async throws(MemoryError) -> [Int64: MemoryRecord] {
         let valid = keys.filter { (1...Int64(Int32.max)).contains($0.id) }
@@ -160,12 +153,8 @@ extension Memory {
     // MARK: Full text
 
     private func searchText(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> [RecallHit] {
-        var words: [String] = []
-        for word in Tokenizer.words(request.query) where !StopWords.english.contains(word) && !words.contains(word) {
-            words.append(word)
-        }
-        guard !words.isEmpty else { return [] }
-        let terms = Array(words.prefix(16))
+        let terms = Tokenizer.searchWords(request.query)
+        guard !terms.isEmpty else { return [] }
         let found = try await database.read(deadline: deadline.capped(at: configuration.budgets.searchText)) {
             session throws(MemoryError) in
             try EventRepository(session: session).search(
@@ -173,10 +162,10 @@ extension Memory {
         }
         let now = Timestamp.now
         let hits = found.compactMap { record, rank -> RecallHit? in
-            guard !record.hasExpired(at: now), request.filter.matches(record), rank >= request.minScore ?? 0 else {
-                return nil
-            }
-            return RecallHit(record: record, similarity: nil, score: rank, source: .events)
+            guard !record.hasExpired(at: now), request.filter.matches(record), rank >= request.minScore ?? 0,
+                request.sources.contains(record.kind.source)
+            else { return nil }
+            return RecallHit(record: record, similarity: nil, score: rank)
         }
         return Array(hits.prefix(request.limit))
     }

@@ -16,6 +16,44 @@ extension Memory {
         return record
     }
 
+    /// Changes a memory of a client. What it was is kept: ``history(of:client:)`` has it.
+    ///
+    /// When a copy cannot be changed now, the outbox does it later.
+    ///
+    /// - Throws: ``MemoryError`` with `not_found` when the client has no such memory, or it has expired.
+    public func update(_ id: Int64, client: Int, _ patch: MemoryPatch) async throws(MemoryError) -> MemoryRecord {
+        let key = try key(id, client)
+        try patch.validate()
+        let deadline = Deadline.after(configuration.budgets.remember)
+        let changed = try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
+            session throws(MemoryError) -> Changed? in
+            let events = EventRepository(session: session)
+            guard let old = try events.locked(key), !old.hasExpired(at: .now) else { return nil }
+            let new = patch.applied(to: old)
+            let lease = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
+            let supplied = try events.suppliedEmbeddings([id])[id]
+            return Changed(record: new, supplied: supplied, lease: lease)
+        }
+        guard let changed else { throw Self.missing }
+        _ = await index([changed], deadline)
+        return changed.record
+    }
+
+    /// What a memory was before each change, oldest first; the present version is not among them.
+    ///
+    /// - Throws: ``MemoryError`` with `not_found` when the client has no such memory, or it has expired.
+    public func history(of id: Int64, client: Int) async throws(MemoryError) -> [MemoryVersion] {
+        let key = try key(id, client)
+        let deadline = Deadline.after(configuration.budgets.recall)
+        let history = try await database.read(deadline: deadline) { session throws(MemoryError) -> [MemoryVersion]? in
+            let events = EventRepository(session: session)
+            guard let record = try events.memories([key]).first, !record.hasExpired(at: .now) else { return nil }
+            return try events.history(key)
+        }
+        guard let history else { throw Self.missing }
+        return history
+    }
+
     /// Forgets one memory of a client, in all stores. When a copy cannot be removed now, the outbox does it later; no
     /// recall finds it in between.
     ///
@@ -23,48 +61,57 @@ extension Memory {
     public func delete(_ id: Int64, client: Int) async throws(MemoryError) {
         let key = try key(id, client)
         let deadline = Deadline.after(configuration.budgets.remember)
-        let fence = try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
+        let lease = try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
             session throws(MemoryError) in
             try EventRepository(session: session).delete(key, lease: OutboxWorker.inlineLease)
         }
-        guard let fence else { throw Self.missing }
-        let lease = OutboxRepository.Lease(
-            collection: VectorCollection.events.description, key: key, fence: fence, attempts: 0, isStored: false)
-        let pointError = await removePoint(id, deadline)
-        let cacheError = await dropFromCache(key)
-        if let error = pointError ?? cacheError {
-            outbox.failed(lease, error, isStored: pointError == nil)
-        } else {
-            outbox.delivered(lease)
-        }
+        guard let lease else { throw Self.missing }
+        let pointErrors = await removePoints([lease], deadline)
+        let cacheError = await dropFromCache([key])
+        settle([lease], pointErrors, cacheError: cacheError)
     }
 
-    private func removePoint(_ id: Int64, _ deadline: Deadline) async -> MemoryError? {
+    /// Removes the points of leased rows, those of a collection together.
+    func removePoints(_ leases: [OutboxRepository.Lease], _ deadline: Deadline) async -> [MemoryError?] {
         let budget = PointDelivery.Budget(
             embedding: configuration.budgets.embedContent, vectors: configuration.budgets.writeVector)
+        return await concurrently(leases) { lease in
+            do throws(MemoryError) {
+                try await self.delivery.remove(
+                    lease.key.id, from: VectorCollection(lease.collection), budget: budget, deadline: deadline)
+                return nil
+            } catch {
+                return error
+            }
+        }
+    }
+
+    private func dropFromCache(_ keys: [RecordKey]) async -> MemoryError? {
         do throws(MemoryError) {
-            try await delivery.remove(id, budget: budget, deadline: deadline)
+            try await cache.drop(keys, deadline: .after(MemoryCache.writeTimeout))
             return nil
         } catch {
             return error
         }
     }
 
-    private func dropFromCache(_ key: RecordKey) async -> MemoryError? {
-        do throws(MemoryError) {
-            try await cache.drop([key], deadline: .after(MemoryCache.writeTimeout))
-            return nil
-        } catch {
-            return error
+    /// Tells the outbox what became of rows that were ours.
+    func settle(_ leases: [OutboxRepository.Lease], _ pointErrors: [MemoryError?], cacheError: MemoryError?) {
+        for (lease, pointError) in zip(leases, pointErrors) {
+            if let error = pointError ?? cacheError {
+                outbox.failed(lease, error, isStored: pointError == nil)
+            } else {
+                outbox.delivered(lease)
+            }
         }
     }
 
-    private static let missing = MemoryError(.notFound, "Entity not found")
+    static let missing = MemoryError(.notFound, "Entity not found")
 
     /// - Throws: ``MemoryError`` with `not_found` for an id that no memory can have.
     private func key(_ id: Int64, _ client: Int) throws(MemoryError) -> RecordKey {
         try Limits.check(clientID: client)
-        guard (1...Int64(Int32.max)).contains(id) else { throw Self.missing }
+        try Limits.check(rowID: id)
         return RecordKey(id: id, clientID: client)
     }
 }

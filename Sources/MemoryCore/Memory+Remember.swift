@@ -28,7 +28,7 @@ extension Memory {
             return receipt
         }
         let record = try await inserts.submit(draft, deadline: deadline.capped(at: configuration.budgets.transaction))
-        return await index([Stored(record: record, supplied: draft.embedding)], deadline)[0]
+        return await index([Changed(inserted: record, supplied: draft.embedding)], deadline)[0]
     }
 
     /// Remembers up to 256 things, each for itself: one that is invalid fails alone.
@@ -82,9 +82,9 @@ extension Memory {
         {
             throw error
         }
-        var stored: [Stored] = []
+        var stored: [Changed] = []
         for (draft, result) in zip(drafts, inserted) {
-            if case .success(let record) = result { stored.append(Stored(record: record, supplied: draft.embedding)) }
+            if case .success(let record) = result { stored.append(Changed(inserted: record, supplied: draft.embedding)) }
         }
         var receipts = await index(stored, deadline)[...]
         return inserted.map { result in result.map { _ in receipts.removeFirst() } }
@@ -92,69 +92,69 @@ extension Memory {
 
     // MARK: Indexing
 
-    /// A record that the primary store has, and must reach the others.
-    private struct Stored: Sendable {
+    /// A record that the primary store has, and that must reach the others.
+    struct Changed: Sendable {
         let record: MemoryRecord
         let supplied: [Float]?
-        /// False when the outbox row is not known to be ours.
-        var isLeased = true
+        /// Nil when the outbox row is not known to be ours.
+        var lease: OutboxRepository.Lease?
+
+        init(record: MemoryRecord, supplied: [Float]?, lease: OutboxRepository.Lease?) {
+            self.record = record
+            self.supplied = supplied
+            self.lease = lease
+        }
+
+        /// A record that was just inserted, with its outbox row.
+        init(inserted record: MemoryRecord, supplied: [Float]?) {
+            let key = RecordKey(id: record.id, clientID: record.clientID)
+            self.init(
+                record: record, supplied: supplied,
+                lease: OutboxRepository.Lease(
+                    collection: record.kind.source.collection.description, key: key, fence: 1, attempts: 0,
+                    isStored: false))
+        }
     }
 
     /// Writes points, records and new generations; what fails is left to the outbox.
-    private func index(_ stored: [Stored], _ deadline: Deadline) async -> [RememberReceipt] {
-        let pointErrors = await storePoints(stored, deadline)
+    func index(_ changed: [Changed], _ deadline: Deadline) async -> [RememberReceipt] {
+        let pointErrors = await concurrently(changed) { item in await self.storePoint(item, deadline) }
         var cacheError: MemoryError?
         do throws(MemoryError) {
             // After the points: a recall that the new generation lets in must find them.
-            try await cache.keep(stored.map(\.record), deadline: .after(MemoryCache.writeTimeout))
+            try await cache.keep(changed.map(\.record), deadline: .after(MemoryCache.writeTimeout))
         } catch {
             cacheError = error
         }
-        return zip(stored, pointErrors).map { item, pointError in
-            report(item, pointError: pointError, cacheError: cacheError)
-            var receipt = RememberReceipt(
-                memoryID: item.record.id, clientID: item.record.clientID, storedIn: [database.name], failed: [],
+        return zip(changed, pointErrors).map { item, pointError in
+            if let lease = item.lease { settle([lease], [pointError], cacheError: cacheError) }
+            let (stored, failed) = places(pointError: pointError, cacheError: cacheError)
+            return RememberReceipt(
+                memoryID: item.record.id, clientID: item.record.clientID, storedIn: stored, failed: failed,
                 createdAt: item.record.createdAt)
-            if pointError == nil { receipt.storedIn.append(vectors.name) } else { receipt.failed.append(vectors.name) }
-            if cacheError == nil {
-                receipt.storedIn.append(cache.store.name)
-            } else {
-                receipt.failed.append(cache.store.name)
-            }
-            return receipt
         }
     }
 
-    private func storePoints(_ stored: [Stored], _ deadline: Deadline) async -> [MemoryError?] {
-        if let only = stored.first, stored.count == 1 { return [await storePoint(only, deadline)] }
-        return await withTaskGroup(of: (Int, MemoryError?).self) { group in
-            for (place, item) in stored.enumerated() {
-                group.addTask { (place, await self.storePoint(item, deadline)) }
-            }
-            return await group.reduce(into: [MemoryError?](repeating: nil, count: stored.count)) { $0[$1.0] = $1.1 }
-        }
+    /// The stores that have what was written, and those that do not yet.
+    func places(
+        pointError: MemoryError?, cacheError: MemoryError?
+    ) -> (stored: [MemoryError.Store], failed: [MemoryError.Store]) {
+        var stored = [database.name]
+        var failed: [MemoryError.Store] = []
+        if pointError == nil { stored.append(vectors.name) } else { failed.append(vectors.name) }
+        if cacheError == nil { stored.append(cache.store.name) } else { failed.append(cache.store.name) }
+        return (stored, failed)
     }
 
-    private func storePoint(_ item: Stored, _ deadline: Deadline) async -> MemoryError? {
+    private func storePoint(_ item: Changed, _ deadline: Deadline) async -> MemoryError? {
         let budget = PointDelivery.Budget(
             embedding: configuration.budgets.embedContent, vectors: configuration.budgets.writeVector)
         do throws(MemoryError) {
-            try await delivery.store(item.record, supplied: item.supplied, budget: budget, deadline: deadline)
+            try await delivery.store(
+                .record(item.record), supplied: item.supplied, budget: budget, deadline: deadline)
             return nil
         } catch {
             return error
-        }
-    }
-
-    private func report(_ item: Stored, pointError: MemoryError?, cacheError: MemoryError?) {
-        guard item.isLeased else { return }
-        let lease = OutboxRepository.Lease(
-            collection: VectorCollection.events.description,
-            key: RecordKey(id: item.record.id, clientID: item.record.clientID), fence: 1, attempts: 0, isStored: false)
-        if let error = pointError ?? cacheError {
-            outbox.failed(lease, error, isStored: pointError == nil)
-        } else {
-            outbox.delivered(lease)
         }
     }
 
@@ -170,7 +170,7 @@ extension Memory {
         let receipts: [RememberReceipt]
         switch try await writer.insert(drafts, key: identity, deadline.capped(at: configuration.budgets.transaction)) {
         case .stored(let records):
-            let stored = zip(records, drafts).map { Stored(record: $0, supplied: $1.embedding) }
+            let stored = zip(records, drafts).map { Changed(inserted: $0, supplied: $1.embedding) }
             receipts = await index(stored, deadline)
         case .earlier(let earlier):
             if let response = earlier.response.flatMap(RememberReceipt.decode) { return response }
@@ -200,7 +200,7 @@ extension Memory {
         }
         let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let stored = zip(keys, drafts).compactMap { key, draft in
-            byID[key.id].map { Stored(record: $0, supplied: draft.embedding, isLeased: false) }
+            byID[key.id].map { Changed(record: $0, supplied: draft.embedding, lease: nil) }
         }
         guard stored.count == drafts.count else {
             throw MemoryError(.conflict, "This Idempotency-Key stands for memories that were deleted since")
@@ -218,6 +218,7 @@ extension MemoryDraft {
             writer.int(draft.clientID)
             var fields = draft.payload(now: Timestamp(microseconds: 0))
             if case .after(let duration)? = draft.expiry { fields["expires_at"] = .int(duration.nanoseconds) }
+            writer.string(draft.kind.source.rawValue)
             writer.object(fields)
             writer.object(draft.metadata)
             writer.strings(draft.embedding.map { [$0.littleEndianBytes.hex] } ?? [])

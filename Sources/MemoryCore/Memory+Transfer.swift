@@ -21,14 +21,25 @@ extension Memory {
         }
     }
 
+    /// How many vectors are owed, and how many were given up on.
+    public func outboxCounts() async throws(MemoryError) -> (pending: Int, dead: Int) {
+        try await read { session throws(MemoryError) in try OutboxRepository(session: session).counts() }
+    }
+
+    /// How many values short-term memory has dropped because it was full; nil while it is away.
+    public func evictedKeys() async -> Int? {
+        try? await cache.store.evicted(deadline: .after(.milliseconds(500)))
+    }
+
     // MARK: Export and import
 
     /// Hands out every memory as a line of JSON (NDJSON without the newline), in the order they were stored.
     ///
     /// A client's alone, or all. Memory use does not depend on how many there are. The line is what
     /// ``importLines(_:)`` takes.
+    @concurrent
     public func export(
-        client: Int? = nil, _ body: (_ lines: [[UInt8]]) async throws -> Void
+        client: Int? = nil, _ body: @concurrent (_ lines: [[UInt8]]) async throws -> Void
     ) async throws {
         if let client { try Limits.check(clientID: client) }
         var last: Int64 = 0
@@ -49,10 +60,23 @@ extension Memory {
     /// Stores memories from lines that ``export(client:_:)`` gave, up to 256 at once. They get new ids and keep the moment
     /// they were first stored.
     ///
+    /// - Parameter client: whose they must be; a line that names another client fails, one that names none is this one's.
     /// - Returns: a receipt or an error for each line.
-    public func importLines(_ lines: [[UInt8]]) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
+    public func importLines(
+        _ lines: [[UInt8]], client: Int? = nil
+    ) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
         let drafts = lines.map { line in
-            Result { () throws(MemoryError) in try MemoryDraft(exported: JSONObject(request: line)) }
+            Result { () throws(MemoryError) in
+                var object = try JSONObject(request: line)
+                if let client {
+                    object["client_id"] = object["client_id"] ?? .int(Int64(client))
+                    guard object["client_id"]?.int == Int64(client) else {
+                        throw MemoryError(
+                            .forbidden, "client_id must be the client that is imported to", field: "client_id")
+                    }
+                }
+                return try MemoryDraft(exported: object)
+            }
         }
         return try await remember(drafts)
     }

@@ -28,6 +28,10 @@ public final class Memory: Sendable {
     let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
     let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
     let healthChecks = HealthChecks()
+    let signals = EventSignals()
+    let keys: KeyRing
+    /// Counts calls while short-term memory is away.
+    let localRates = EmbeddedCache(maxBytes: 8 << 20)
     let startedAt = ContinuousClock.now
 
     /// The work that goes on between calls; it ends with ``close()``.
@@ -41,6 +45,7 @@ public final class Memory: Sendable {
         self.database = database
         self.vectors = vectors
         self.logger = logger
+        keys = KeyRing(database: database, keys: configuration.apiKeys)
         cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
@@ -68,6 +73,28 @@ public final class Memory: Sendable {
 
     /// The name of the model that makes the vectors.
     public var embeddingModel: String { embeddings.model }
+
+    // MARK: Small calls
+
+    /// Reads from the primary store, within the time of a read.
+    func read<Value: Sendable>(
+        _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        try await database.read(deadline: .after(configuration.budgets.recall), body)
+    }
+
+    /// Writes to the primary store, within the time of a write.
+    func write<Value: Sendable>(
+        _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        try await database.write(deadline: .after(configuration.budgets.remember), body)
+    }
+
+    /// - Throws: ``MemoryError`` with `not_found` when there is nothing.
+    static func found<Value>(_ value: Value?) throws(MemoryError) -> Value {
+        guard let value else { throw missing }
+        return value
+    }
 
     // MARK: Batch calls
 

@@ -22,7 +22,7 @@ extension MemoryConfiguration {
     ///   `QDRANT_COLLECTION_PREFIX` (none)
     /// - `EMBEDDINGS_URL`, `EMBEDDINGS_MODEL` (text-embedding-3-small), `EMBEDDINGS_API_KEY` (secret),
     ///   `EMBEDDINGS_DIMENSIONS` (1...1536); `OPENROUTER_API_KEY` (secret)
-    /// - `RECALL_DENSE_WEIGHT` (0.6, 0...1), `AUTO_CREATE_CLIENTS` (true), `AUTO_SETUP` (true)
+    /// - `RECALL_DENSE_WEIGHT` (0.6, 0...1), `AUTO_CREATE_CLIENTS` (true), `AUTO_SETUP` (true), `API_KEYS` (secrets)
     public init(reader: ConfigReader) throws(MemoryError) {
         self.init()
         let settings = Settings(reader: reader)
@@ -34,6 +34,16 @@ extension MemoryConfiguration {
         denseWeight = try settings.double("RECALL_DENSE_WEIGHT", 0...1) ?? denseWeight
         createsClients = try settings.bool("AUTO_CREATE_CLIENTS") ?? createsClients
         setsUpStores = try settings.bool("AUTO_SETUP") ?? setsUpStores
+        try readKeys(settings)
+    }
+
+    private mutating func readKeys(_ settings: Settings) throws(MemoryError) {
+        guard let list = settings.secret("API_KEYS")?.revealed else { return }
+        let keys = list.split(separator: ",").map { $0.filter { $0 != " " } }
+        guard keys.allSatisfy({ $0.utf8.count >= 16 }) else {
+            throw Settings.wrong("API_KEYS", "keys of at least 16 characters, with commas between")
+        }
+        apiKeys = keys.map { Secret($0) }
     }
 
     private mutating func readEmbedded(_ settings: Settings) throws(MemoryError) {

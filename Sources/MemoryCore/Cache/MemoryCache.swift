@@ -33,6 +33,12 @@ final class MemoryCache: Sendable {
         self.prefix = prefix
     }
 
+    /// What every key of a client begins with; the braces keep them in one slot of a cluster.
+    func prefix(of clientID: Int) -> String { "\(prefix):{c\(clientID)}:" }
+
+    /// Where the calls of someone are counted.
+    func rateKey(_ caller: String) -> String { "\(prefix):rate:\(caller)" }
+
     // MARK: Generations
 
     /// Marks everything that was recalled for these clients as old.
@@ -66,12 +72,21 @@ final class MemoryCache: Sendable {
         }
     }
 
-    private func generationKey(_ clientID: Int) -> String { "\(prefix):{c\(clientID)}:generation" }
+    private func generationKey(_ clientID: Int) -> String { "\(prefix(of: clientID))generation" }
 
     private func generationEntry(_ clientID: Int, onlyIfAbsent: Bool = false) -> ShortTermEntry {
         let key = generationKey(clientID)
         let value = CacheEnvelope.seal([], clientID: clientID, key: key, tag: .random(in: .min ... .max))
         return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife, onlyIfAbsent: onlyIfAbsent)
+    }
+
+    /// Removes everything that is kept of a client; from now on older recalls are old.
+    ///
+    /// - Returns: how many values there were.
+    func erase(_ clientID: Int, deadline: Deadline) async throws(MemoryError) -> Int {
+        let count = try await store.removeAll(prefix: prefix(of: clientID), deadline: deadline)
+        try await invalidate([clientID], deadline: deadline)
+        return count
     }
 
     // MARK: Recalls
@@ -101,7 +116,7 @@ final class MemoryCache: Sendable {
         if isDistrusted {
             try await invalidate([clientID], deadline: deadline)
         }
-        let key = "\(prefix):{c\(clientID)}:recall:\(request.fingerprint)"
+        let key = "\(prefix(of: clientID))recall:\(request.fingerprint)"
         let generationKey = generationKey(clientID)
         let found = try await store.get([generationKey, key], deadline: deadline)
         guard let bytes = found.values[0],
@@ -137,7 +152,7 @@ final class MemoryCache: Sendable {
 
     // MARK: Records
 
-    private func recordKey(_ key: RecordKey) -> String { "\(prefix):{c\(key.clientID)}:memory:\(key.id)" }
+    private func recordKey(_ key: RecordKey) -> String { "\(prefix(of: key.clientID))memory:\(key.id)" }
 
     private func entry(_ record: MemoryRecord) -> ShortTermEntry {
         let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
@@ -162,7 +177,7 @@ final class MemoryCache: Sendable {
     // MARK: Query vectors
 
     private func vectorKey(_ text: String, _ model: String, _ clientID: Int) -> String {
-        "\(prefix):{c\(clientID)}:vector:\(sha256(model, text).prefix(16).hex)"
+        "\(prefix(of: clientID))vector:\(sha256(model, text).prefix(16).hex)"
     }
 
     func vector(_ text: String, model: String, clientID: Int, deadline: Deadline) async -> [Float]? {

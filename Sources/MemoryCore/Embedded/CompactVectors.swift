@@ -52,6 +52,21 @@ struct CompactVectors: Sendable {
         bytes.append(UInt8(truncatingIfNeeded: value >> 8))
     }
 
+    /// The vector that ``encode(_:)`` made into bytes, with 1536 numbers again.
+    static func decode(_ bytes: [UInt8]) -> [Float] {
+        var vector = [Float](repeating: 0, count: Limits.dimensions)
+        func number(_ place: Int) -> UInt16 { UInt16(bytes[place]) | UInt16(bytes[place + 1]) << 8 }
+        func set(_ index: Int, _ bits: UInt16) {
+            if index < vector.count { vector[index] = Float(bitPattern: UInt32(bits) << 16) }
+        }
+        if bytes.count.isMultiple(of: 2) {
+            for place in stride(from: 0, to: bytes.count, by: 2) { set(place / 2, number(place)) }
+        } else {
+            for place in stride(from: 1, to: bytes.count - 3, by: 4) { set(Int(number(place)), number(place + 2)) }
+        }
+        return vector
+    }
+
     // MARK: Changing
 
     /// Adds a vector in its form on disk, or takes the place of the one with this id.

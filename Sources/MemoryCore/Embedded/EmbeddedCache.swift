@@ -5,8 +5,21 @@ final class EmbeddedCache: ShortTermStore {
     let name = MemoryError.Store.memoryCache
 
     private struct Entry {
-        let value: [UInt8]
-        let expiry: Deadline
+        let content: Content
+        var expiry: Deadline
+    }
+
+    /// A value, or what is not written as one piece.
+    private enum Content {
+        case value([UInt8])
+        case list(List)
+        case arrival(Int64)
+    }
+
+    /// A list that is changed in place: adding to a long one costs what adding to a short one does.
+    private final class List {
+        var values: [[UInt8]] = []
+        var bytes = 0
     }
 
     /// What an entry costs beside its key and value.
@@ -21,13 +34,18 @@ final class EmbeddedCache: ShortTermStore {
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
         let values = entries.withLock { entries in
             keys.map { key -> [UInt8]? in
-                guard let entry = entries.value(for: key) else { return nil }
-                guard entry.expiry.hasPassed else { return entry.value }
-                entries.removeValue(for: key)
-                return nil
+                guard case .value(let value)? = Self.live(key, &entries)?.content else { return nil }
+                return value
             }
         }
         return ShortTermValues(values: values, epoch: epoch)
+    }
+
+    private static func live(_ key: String, _ entries: inout LRUCache<String, Entry>) -> Entry? {
+        guard let entry = entries.value(for: key) else { return nil }
+        guard entry.expiry.hasPassed else { return entry }
+        entries.removeValue(for: key)
+        return nil
     }
 
     func set(_ new: [ShortTermEntry], deadline: Deadline) async throws(MemoryError) {
@@ -42,11 +60,83 @@ final class EmbeddedCache: ShortTermStore {
             for entry in new {
                 if entry.onlyIfAbsent, let old = entries.value(for: entry.key), !old.expiry.hasPassed { continue }
                 entries.insert(
-                    Entry(value: entry.value, expiry: .after(entry.timeToLive)), for: entry.key,
+                    Entry(content: .value(entry.value), expiry: .after(entry.timeToLive)), for: entry.key,
                     cost: entry.key.utf8.count + entry.value.count + Self.overhead)
             }
         }
     }
+
+    func get(touching key: String, timeToLive: Duration, deadline: Deadline) async throws(MemoryError) -> [UInt8]? {
+        entries.withLock { entries in
+            guard let entry = Self.live(key, &entries), case .value(let value) = entry.content else { return nil }
+            entries.insert(
+                Entry(content: entry.content, expiry: .after(timeToLive)), for: key,
+                cost: key.utf8.count + value.count + Self.overhead)
+            return value
+        }
+    }
+
+    func remove(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> Int {
+        entries.withLock { entries in
+            keys.count { key in
+                defer { entries.removeValue(for: key) }
+                return Self.live(key, &entries) != nil
+            }
+        }
+    }
+
+    func removeAll(prefix: String, deadline: Deadline) async throws(MemoryError) -> Int {
+        entries.withLock { entries in
+            let keys = entries.keys.filter { $0.hasPrefix(prefix) }
+            for key in keys { entries.removeValue(for: key) }
+            return keys.count
+        }
+    }
+
+    func append(
+        _ values: [[UInt8]], to key: String, keepingLast count: Int, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> Int {
+        entries.withLock { entries in
+            var list = List()
+            if case .list(let known)? = Self.live(key, &entries)?.content { list = known }
+            list.values += values
+            list.bytes += values.reduce(0) { $0 + $1.count }
+            let surplus = max(0, list.values.count - count)
+            list.bytes -= list.values[..<surplus].reduce(0) { $0 + $1.count }
+            list.values.removeFirst(surplus)
+            entries.insert(
+                Entry(content: .list(list), expiry: .after(timeToLive)), for: key,
+                cost: key.utf8.count + list.bytes + list.values.count * 48 + Self.overhead)
+            return list.values.count
+        }
+    }
+
+    func last(
+        _ count: Int, of key: String, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> [[UInt8]] {
+        let values: [[UInt8]]? = entries.withLock { entries in
+            guard let entry = Self.live(key, &entries), case .list(let list) = entry.content else { return nil }
+            return Array(list.values.suffix(count))
+        }
+        guard let values else { return [] }
+        _ = try await append([], to: key, keepingLast: .max, timeToLive: timeToLive, deadline: deadline)
+        return values
+    }
+
+    func take(_ key: String, _ limit: RateLimit, deadline: Deadline) async throws(MemoryError) -> Duration? {
+        entries.withLock { entries in
+            let now = Timestamp.now.microseconds
+            var arrival = now
+            if case .arrival(let known)? = Self.live(key, &entries)?.content { arrival = known }
+            let wait = limit.take(&arrival, now: now)
+            entries.insert(
+                Entry(content: .arrival(arrival), expiry: .after(.microseconds(max(1, arrival - now)))), for: key,
+                cost: key.utf8.count + Self.overhead)
+            return wait
+        }
+    }
+
+    func evicted(deadline: Deadline) async throws(MemoryError) -> Int { entries.withLock { $0.evicted } }
 
     func ping(deadline: Deadline) async throws(MemoryError) {}
 

@@ -35,27 +35,27 @@ final class EmbeddedVectorStore: VectorStore {
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
-        let rows = points.map { (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0)) }
+        let rows = points.map { (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText) }
         try await database.write(deadline: deadline) { session throws(MemoryError) in
             for row in rows {
-                let record = row.point.record
-                try Self.remove([record.id], collection, session)
+                let subject = row.point.subject
+                try Self.remove([subject.id], collection, session)
                 try session.execute(
                     """
                     INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at)
                     VALUES ($1, $2, $3, $4, $5, $6)
                     """,
                     [
-                        .text(collection.description), .int(record.id), .int(Int64(record.clientID)),
-                        .bytes(row.dense), .text(row.payload.encodedText),
-                        record.expiresAt.map { .int($0.microseconds) } ?? .null,
+                        .text(collection.description), .int(subject.id), .int(Int64(subject.clientID)),
+                        .bytes(row.dense), .text(row.payload),
+                        subject.expiresAt.map { .int($0.microseconds) } ?? .null,
                     ])
                 for (term, weight) in zip(row.point.sparse.indices, row.point.sparse.values) {
                     try session.execute(
                         "INSERT INTO vector_terms (client_id, collection, term, id, weight) VALUES ($1, $2, $3, $4, $5)",
                         [
-                            .int(Int64(record.clientID)), .text(collection.description), .int(Int64(term)),
-                            .int(record.id), .double(Double(weight)),
+                            .int(Int64(subject.clientID)), .text(collection.description), .int(Int64(term)),
+                            .int(subject.id), .double(Double(weight)),
                         ])
                 }
             }
@@ -63,8 +63,8 @@ final class EmbeddedVectorStore: VectorStore {
         state.withLock { state in
             state.writes += 1
             for row in rows {
-                let place = Place(clientID: row.point.record.clientID, collection: collection)
-                Self.change(&state.blocks, place) { $0.set(row.point.record.id, row.dense) }
+                let place = Place(clientID: row.point.subject.clientID, collection: collection)
+                Self.change(&state.blocks, place) { $0.set(row.point.subject.id, row.dense) }
             }
         }
     }
@@ -112,21 +112,41 @@ final class EmbeddedVectorStore: VectorStore {
     }
 
     private static func payload(_ point: VectorPoint) -> JSONObject {
-        let record = point.record
-        var payload: JSONObject = [
-            "type": .string(record.type), "scope": .string(record.scope.rawValue),
-            "moment": .int(record.moment.microseconds), "model": .string(point.model),
-        ]
-        payload["session_id"] = record.sessionID.map(JSON.string)
-        payload["session"] = record.sessionKey.map(JSON.string)
-        payload["speaker"] = record.speaker.map(JSON.string)
-        if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
-        let terms = record.metadata.members.map(MetadataTerm.of)
-        if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
-        return payload
+        switch point.subject {
+        case .chunk(let chunk):
+            return [
+                "doc_id": .string(chunk.documentID), "moment": .int(chunk.createdAt.microseconds),
+                "model": .string(point.model),
+            ]
+        case .record(let record):
+            var payload: JSONObject = [
+                "type": .string(record.type), "scope": .string(record.scope.rawValue),
+                "moment": .int(record.moment.microseconds), "model": .string(point.model),
+            ]
+            payload["session_id"] = record.sessionID.map(JSON.string)
+            payload["session"] = record.sessionKey.map(JSON.string)
+            payload["speaker"] = record.speaker.map(JSON.string)
+            if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
+            let terms = record.metadata.members.map(MetadataTerm.of)
+            if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
+            return payload
+        }
     }
 
     // MARK: Searching
+
+    func vectors(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: [Float]] {
+        try await database.read(deadline: deadline) { session throws(MemoryError) in
+            let rows = try session.query(
+                "SELECT id, dense FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
+                [.text(collection.description), .ints(ids)])
+            var vectors: [Int64: [Float]] = [:]
+            for row in rows { vectors[try row.int(0)] = CompactVectors.decode(try row.bytes(1)) }
+            return vectors
+        }
+    }
 
     func search(
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
@@ -231,7 +251,7 @@ final class EmbeddedVectorStore: VectorStore {
         let values: [SQLValue] = [
             .int(Int64(place.clientID)), .text(place.collection.description), .int(query.now.microseconds),
         ]
-        if query.filter.isEmpty {
+        if query.filter.isEmpty, query.documentID == nil {
             let expired = try session.query(
                 """
                 SELECT EXISTS (SELECT 1 FROM vector_points
@@ -252,11 +272,13 @@ final class EmbeddedVectorStore: VectorStore {
                     EXCEPT SELECT value FROM json_each(payload, '$.tags'))
                 AND NOT EXISTS (SELECT value FROM json_each($10)
                     EXCEPT SELECT value FROM json_each(payload, '$.metadata_terms'))
+                AND ($11 IS NULL OR payload ->> 'doc_id' = $11)
             """,
             values + [
                 filter.type.map(SQLValue.text) ?? .null, filter.sessionID.map(SQLValue.text) ?? .null,
                 .texts(filter.scopes.map(\.rawValue)), .int(filter.since?.microseconds ?? .min),
                 .int(filter.until?.microseconds ?? .max), .texts(filter.tags), .texts(terms),
+                .optional(query.documentID),
             ])
         var allowed = Set<Int64>(minimumCapacity: rows.count)
         for row in rows { allowed.insert(try row.int(0)) }

@@ -7,6 +7,7 @@ final class SQLiteDatabase: SQLDatabase {
     let name = MemoryError.Store.sqlite
 
     private let pool: DatabasePool
+    private let errors = StoreErrors(.sqlite)
     private let lock: Mutex<FileLock?>
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
@@ -66,6 +67,7 @@ final class SQLiteDatabase: SQLDatabase {
                     })
             }
         }
+        if case .failure(let error) = result { errors.count(error) }
         return try result.get()
     }
 
@@ -84,6 +86,7 @@ final class SQLiteDatabase: SQLDatabase {
                     })
             }
         }
+        if case .failure(let error) = result { errors.count(error) }
         return try result.get()
     }
 

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Metrics
 
 /// Vectors from an OpenAI-compatible `/embeddings` endpoint. Its answers are not trusted: index, dimensions and numbers
 /// are checked before anything is stored.
@@ -7,6 +8,8 @@ final class OpenAIEmbedder: Embedder {
     let maxBatch: Int
     private let configuration: EmbeddingsConfiguration
     private let client: CurlClient
+    private let errors = StoreErrors(.embeddings)
+    private let tokens = Counter(label: "memory_gateway_embedding_tokens_total")
 
     init(_ configuration: EmbeddingsConfiguration) throws(MemoryError) {
         self.configuration = configuration
@@ -30,6 +33,17 @@ final class OpenAIEmbedder: Embedder {
     private func request(
         _ texts: [String], _ deadline: Deadline
     ) async throws(MemoryError) -> [Result<[Float], MemoryError>] {
+        do throws(MemoryError) {
+            return try await exchange(texts, deadline)
+        } catch {
+            errors.count(error)
+            throw error
+        }
+    }
+
+    private func exchange(
+        _ texts: [String], _ deadline: Deadline
+    ) async throws(MemoryError) -> [Result<[Float], MemoryError>] {
         var headers = ["Content-Type: application/json", "Accept: application/json"]
         if let key = configuration.apiKey { headers.append("Authorization: Bearer \(key.revealed)") }
         let reply = try await client.send(
@@ -37,7 +51,9 @@ final class OpenAIEmbedder: Embedder {
                 method: .post, url: configuration.url + "/embeddings", headers: headers, body: body(texts),
                 deadline: deadline, maxBytes: 64 << 10 + texts.count * (64 << 10)))
         guard reply.status == 200 else { throw Self.refusal(reply) }
-        return try Self.vectors(reply.body, count: texts.count)
+        let answer = try? JSON.parse(reply.body)
+        if let count = answer?["usage"]?["total_tokens"]?.int, count > 0 { tokens.increment(by: count) }
+        return try Self.vectors(answer, reply.body, count: texts.count)
     }
 
     private func body(_ texts: [String]) -> [UInt8] {
@@ -70,9 +86,9 @@ final class OpenAIEmbedder: Embedder {
 
     /// Reads the vectors, by their `index`; a vector that is not acceptable fails alone.
     private static func vectors(
-        _ body: [UInt8], count: Int
+        _ answer: JSON?, _ body: [UInt8], count: Int
     ) throws(MemoryError) -> [Result<[Float], MemoryError>] {
-        guard let data = (try? JSON.parse(body))?["data"]?.array, data.count == count else {
+        guard let data = answer?["data"]?.array, data.count == count else {
             throw .badReply(.embeddings, String(decoding: body.prefix(300), as: UTF8.self))
         }
         var results = [Result<[Float], MemoryError>?](repeating: nil, count: count)

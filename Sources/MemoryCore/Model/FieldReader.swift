@@ -1,50 +1,53 @@
 /// Reads the fields of a request, with errors that name the field and say what it should be. `null` counts as absent.
-struct FieldReader {
-    let object: JSONObject
+package struct FieldReader {
+    package let object: JSONObject
 
-    subscript(name: String) -> JSON? {
+    package init(_ object: JSONObject) { self.object = object }
+
+
+    package subscript(name: String) -> JSON? {
         guard let value = object[name] else { return nil }
         if case .null = value { return nil }
         return value
     }
 
-    func required(_ name: String) throws(MemoryError) -> JSON {
+    package func required(_ name: String) throws(MemoryError) -> JSON {
         guard let value = self[name] else { throw .invalid("\(name) is required", field: name) }
         return value
     }
 
-    func string(_ name: String) throws(MemoryError) -> String? {
+    package func string(_ name: String) throws(MemoryError) -> String? {
         try read(name, "a string", \.string)
     }
 
-    func requiredString(_ name: String) throws(MemoryError) -> String {
+    package func requiredString(_ name: String) throws(MemoryError) -> String {
         _ = try required(name)
         return try string(name) ?? ""
     }
 
-    func int(_ name: String) throws(MemoryError) -> Int? {
+    package func int(_ name: String) throws(MemoryError) -> Int? {
         try read(name, "an integer") { $0.int.flatMap { Int(exactly: $0) } }
     }
 
-    func requiredInt(_ name: String) throws(MemoryError) -> Int {
+    package func requiredInt(_ name: String) throws(MemoryError) -> Int {
         _ = try required(name)
         return try int(name) ?? 0
     }
 
-    func double(_ name: String) throws(MemoryError) -> Double? {
+    package func double(_ name: String) throws(MemoryError) -> Double? {
         try read(name, "a number", \.double)
     }
 
-    func object(_ name: String) throws(MemoryError) -> JSONObject? {
+    package func object(_ name: String) throws(MemoryError) -> JSONObject? {
         try read(name, "an object", \.object)
     }
 
-    func timestamp(_ name: String) throws(MemoryError) -> Timestamp? {
+    package func timestamp(_ name: String) throws(MemoryError) -> Timestamp? {
         try read(name, "an RFC 3339 timestamp") { $0.string.flatMap { Timestamp($0) } }
     }
 
     /// A list of strings; a text is one with commas between.
-    func strings(_ name: String) throws(MemoryError) -> [String]? {
+    package func strings(_ name: String) throws(MemoryError) -> [String]? {
         try read(name, "a list of strings") { value in
             if let text = value.string { return text.split(separator: ",").map(String.init) }
             guard let elements = value.array else { return nil }
@@ -54,7 +57,7 @@ struct FieldReader {
     }
 
     /// A list of values of a closed set.
-    func choices<Choice: RawRepresentable<String> & CaseIterable>(
+    package func choices<Choice: RawRepresentable<String> & CaseIterable>(
         _ name: String, _ type: Choice.Type
     ) throws(MemoryError) -> [Choice]? {
         guard let texts = try strings(name) else { return nil }
@@ -63,7 +66,7 @@ struct FieldReader {
         return choices
     }
 
-    func choice<Choice: RawRepresentable<String> & CaseIterable>(
+    package func choice<Choice: RawRepresentable<String> & CaseIterable>(
         _ name: String, _ type: Choice.Type
     ) throws(MemoryError) -> Choice? {
         guard let text = try string(name) else { return nil }
@@ -101,16 +104,9 @@ extension JSONObject {
         guard let object = json.object else { throw .invalid("The body must be a JSON object") }
         self = object
     }
-
-    /// The client that a query names.
-    package func requiredClientID() throws(MemoryError) -> Int {
-        try FieldReader(object: self).requiredInt("client_id")
-    }
 }
 
 extension MemoryError {
     /// An error of a request that never reached the memory.
-    package init(invalid message: String, field: String? = nil) {
-        self.init(.invalidRequest, message, field: field)
-    }
+    package init(invalid message: String, field: String? = nil) { self = .invalid(message, field: field) }
 }

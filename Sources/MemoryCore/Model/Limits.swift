@@ -1,6 +1,7 @@
 /// The limits of what comes in, and the checks that hold them: the same for HTTP, files and Swift callers.
 enum Limits {
     static let contentBytes = 65_536
+    static let documentBytes = 16 << 20
     static let queryBytes = 8192
     static let identifierBytes = 256
     static let typeCharacters = 50
@@ -20,6 +21,11 @@ enum Limits {
         }
     }
 
+    /// - Throws: ``MemoryError`` with `not_found` for an id that no row can have.
+    static func check(rowID: Int64) throws(MemoryError) {
+        guard (1...Int64(Int32.max)).contains(rowID) else { throw Memory.missing }
+    }
+
     /// Text that must be there: not empty, not only white space, no NUL, not too long.
     static func check(_ text: String, _ field: String, maxBytes: Int) throws(MemoryError) {
         guard !text.utf8.contains(0) else { throw .invalid("\(field) must not contain NUL", field: field) }
@@ -31,6 +37,14 @@ enum Limits {
         }
     }
 
+    /// Text that must be there, of at most so many characters (Unicode scalars, as PostgreSQL counts them).
+    static func check(_ text: String, _ field: String, maxCharacters: Int) throws(MemoryError) {
+        try check(text, field, maxBytes: maxCharacters * 4)
+        guard text.unicodeScalars.count <= maxCharacters else {
+            throw .invalid("\(field) must be at most \(maxCharacters) characters", field: field)
+        }
+    }
+
     static func check(content: String) throws(MemoryError) {
         guard content.utf8.count <= contentBytes else {
             throw MemoryError(.tooLarge, "content must be at most \(contentBytes) bytes", field: "content")
@@ -39,10 +53,7 @@ enum Limits {
     }
 
     static func check(type: String) throws(MemoryError) {
-        try check(type, "memory_type", maxBytes: typeCharacters * 4)
-        guard type.unicodeScalars.count <= typeCharacters else {
-            throw .invalid("memory_type must be at most \(typeCharacters) characters", field: "memory_type")
-        }
+        try check(type, "memory_type", maxCharacters: typeCharacters)
     }
 
     static func check(tags: [String]) throws(MemoryError) {
@@ -50,13 +61,18 @@ enum Limits {
         for tag in tags { try check(tag, "tags", maxBytes: identifierBytes) }
     }
 
-    static func check(metadata: JSONObject) throws(MemoryError) {
-        let bytes = metadata.encoded
-        guard bytes.count <= metadataBytes else {
-            throw .invalid("metadata must be at most \(metadataBytes) bytes of JSON", field: "metadata")
+    static func check(
+        metadata: JSONObject, field: String = "metadata", maxBytes: Int = metadataBytes
+    ) throws(MemoryError) {
+        try check(json: .object(metadata), field, maxBytes: maxBytes)
+    }
+
+    static func check(json: JSON, _ field: String, maxBytes: Int) throws(MemoryError) {
+        guard json.encoded.count <= maxBytes else {
+            throw .invalid("\(field) must be at most \(maxBytes) bytes of JSON", field: field)
         }
         // JSON that was parsed has none; a Swift caller's could, and no store takes it.
-        guard !metadata.containsNUL else { throw .invalid("metadata must not contain NUL", field: "metadata") }
+        guard !json.containsNUL else { throw .invalid("\(field) must not contain NUL", field: field) }
     }
 
     static func check(embedding: [Float]) throws(MemoryError) {
@@ -83,6 +99,15 @@ extension MemoryDraft {
             throw .invalid("ttl_seconds must be more than 0", field: "ttl_seconds")
         }
         if let embedding { try Limits.check(embedding: embedding) }
+        switch kind {
+        case .memory: break
+        case .agentMemory(let id): try Limits.check(id, "memory_id", maxBytes: Limits.identifierBytes)
+        case .reflection(let reflection):
+            guard reflection.date.utf8.count == 10, Timestamp(reflection.date) != nil else {
+                throw .invalid("reflection_date must be a date such as 2026-05-07", field: "reflection_date")
+            }
+            try Limits.check(metadata: reflection.metrics, field: "metrics")
+        }
     }
 }
 

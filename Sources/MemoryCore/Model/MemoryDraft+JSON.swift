@@ -3,7 +3,7 @@ extension MemoryDraft {
     ///
     /// - Throws: ``MemoryError`` with `invalid_request`, naming the field.
     package init(_ object: JSONObject) throws(MemoryError) {
-        let fields = FieldReader(object: object)
+        let fields = FieldReader(object)
         self.init(
             clientID: try fields.requiredInt("client_id"), content: try fields.requiredString("content"))
         if let type = try fields.string("memory_type") { self.type = type }
@@ -48,19 +48,29 @@ extension MemoryDraft {
     /// - Throws: ``MemoryError`` with `invalid_request`, naming the field.
     package init(exported object: JSONObject) throws(MemoryError) {
         try self.init(object)
-        createdAt = try FieldReader(object: object).timestamp("created_at")
+        let fields = FieldReader(object)
+        createdAt = try fields.timestamp("created_at")
+        let source = try fields.choice("source", RecallRequest.Source.self) ?? .events
+        guard let kind = RecordKind(source: source, members: object, agentMemoryKey: "agent_memory_id") else {
+            throw .invalid("source \(source.rawValue) needs the fields that an export gives it", field: "source")
+        }
+        self.kind = kind
     }
 
     /// The drafts of `POST …/remember/batch`; an item that is no draft is its own failure.
     ///
+    /// - Parameter client: whose an item is that names nobody.
     /// - Throws: ``MemoryError`` when there is no list of them.
-    package static func batch(_ object: JSONObject) throws(MemoryError) -> [Result<MemoryDraft, MemoryError>] {
-        guard let items = try FieldReader(object: object).required("memories").array else {
+    package static func batch(
+        _ object: JSONObject, client: Int? = nil
+    ) throws(MemoryError) -> [Result<MemoryDraft, MemoryError>] {
+        guard let items = try FieldReader(object).required("memories").array else {
             throw .invalid("memories must be an array", field: "memories")
         }
         return items.map { item in
             Result { () throws(MemoryError) in
-                guard let object = item.object else { throw .invalid("a memory must be an object", field: "memories") }
+                guard var object = item.object else { throw .invalid("a memory must be an object", field: "memories") }
+                if let client, object["client_id"] == nil { object["client_id"] = .int(Int64(client)) }
                 return try MemoryDraft(object)
             }
         }

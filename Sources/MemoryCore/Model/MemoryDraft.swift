@@ -20,6 +20,8 @@ public struct MemoryDraft: Sendable {
     public var occurredAt: Timestamp?
     /// When to forget it; nil keeps it.
     public var expiry: Expiry?
+    /// What kind of record it is to be.
+    public var kind = RecordKind.memory
     /// When it was first stored, for a memory that comes from an export.
     var createdAt: Timestamp?
     /// The content's vector, when the caller has it already: 1536 finite numbers, not all zero.

@@ -20,6 +20,12 @@ public struct MemoryError: Error, Sendable {
         public static let tooLarge = Code("too_large")
         /// Well-formed, but impossible.
         public static let unprocessable = Code("unprocessable")
+        /// No key, or one that is not known.
+        public static let unauthorized = Code("unauthorized")
+        /// A key that does not allow this.
+        public static let forbidden = Code("forbidden")
+        /// Too many calls; ``MemoryError/retryAfter`` says how long to wait.
+        public static let rateLimited = Code("rate_limited")
         /// A store cannot be reached, is overloaded, or refuses to serve.
         public static let unavailable = Code("unavailable")
         /// A deadline passed.
@@ -57,7 +63,7 @@ public struct MemoryError: Error, Sendable {
     }
 
     /// What became of a write that failed.
-    public enum Outcome: String, Sendable {
+    public enum Outcome: String, Sendable, CaseIterable {
         /// Nothing was stored anywhere.
         case notStored = "not_stored"
         /// The commit's answer was lost, and the server could not be asked for the transaction's fate.
@@ -83,7 +89,7 @@ public struct MemoryError: Error, Sendable {
     /// How long the store asked us to wait.
     public var retryAfter: Duration?
 
-    init(
+    package init(
         _ code: Code, _ message: String, field: String? = nil, store: Store? = nil, driverCode: String? = nil,
         detail: String? = nil, isRetriable: Bool = false, retryAfter: Duration? = nil
     ) {

@@ -14,6 +14,14 @@ extension MemoryRecord {
             writer.key(key)
             writer.string(value)
         }
+        if kind != .memory {
+            writer.key("source")
+            writer.string(kind.source.rawValue)
+            for member in kind.members.members {
+                writer.key(member.key == "memory_id" ? "agent_memory_id" : member.key)
+                writer.json(member.value)
+            }
+        }
         writer.key("tags")
         writer.strings(tags)
         writer.key("metadata")
@@ -40,10 +48,14 @@ extension MemoryRecord {
     init?(encoded: [UInt8]) {
         guard let fields = try? JSON.parse(encoded, maxDepth: 128).object, let id = fields["memory_id"]?.int,
             let client = fields["client_id"]?.int, let content = fields["content"]?.string,
-            let type = fields["memory_type"]?.string, let created = fields["created_at"]?.string.flatMap(Timestamp.init)
+            let type = fields["memory_type"]?.string,
+            let kind = RecordKind(
+                source: fields["source"]?.string.flatMap(RecallRequest.Source.init) ?? .events, members: fields,
+                agentMemoryKey: "agent_memory_id"),
+            let created = fields["created_at"]?.string.flatMap(Timestamp.init)
         else { return nil }
         self.init(
-            id: id, clientID: Int(clamping: client), content: content, type: type,
+            id: id, clientID: Int(clamping: client), kind: kind, content: content, type: type,
             scope: fields["memory_scope"]?.string.flatMap(MemoryScope.init) ?? .user,
             sessionID: fields["session_id"]?.string, runID: fields["run_id"]?.string,
             tags: fields["tags"]?.array?.compactMap(\.string) ?? [],

@@ -4,6 +4,8 @@ public struct MemoryRecord: Sendable {
     public var id: Int64
     /// Whose memory it is.
     public var clientID: Int
+    /// What kind of record it is.
+    public var kind: RecordKind
     /// The text, as it was given.
     public var content: String
     /// fact, preference, … .
@@ -32,7 +34,7 @@ public struct MemoryRecord: Sendable {
 extension MemoryRecord {
     init(_ draft: MemoryDraft, id: Int64, createdAt: Timestamp) {
         self.init(
-            id: id, clientID: draft.clientID, content: draft.content, type: draft.type, scope: draft.scope,
+            id: id, clientID: draft.clientID, kind: draft.kind, content: draft.content, type: draft.type, scope: draft.scope,
             sessionID: draft.sessionID, runID: draft.runID, tags: draft.tags, metadata: draft.metadata,
             occurredAt: draft.occurredAt, expiresAt: draft.expiry?.moment(from: createdAt), createdAt: createdAt)
     }

@@ -7,17 +7,19 @@ public struct RecallHit: Sendable {
     /// What the hits are ranked by; higher is better. Comparable within one answer only.
     public var score: Double
     /// Where it was found.
-    public var source: RecallRequest.Source
+    public var source: RecallRequest.Source { record.kind.source }
 
-    func write(to writer: inout JSONWriter) {
+    package func write(to writer: inout JSONWriter) {
         writer.beginObject()
         record.writeMembers(to: &writer)
         writer.key("similarity_score")
         if let similarity { writer.double(similarity) } else { writer.null() }
         writer.key("score")
         writer.double(score)
-        writer.key("source")
-        writer.string(source.rawValue)
+        if record.kind == .memory {
+            writer.key("source")
+            writer.string(source.rawValue)
+        }
         writer.endObject()
     }
 }
@@ -76,11 +78,9 @@ struct EncodedHits: Sendable {
 
 extension RecallHit {
     fileprivate init?(_ json: JSON, clientID: Int) {
-        guard var fields = json.object, let score = fields["score"]?.double,
-            let source = fields["source"]?.string.flatMap(RecallRequest.Source.init)
-        else { return nil }
+        guard var fields = json.object, let score = fields["score"]?.double else { return nil }
         fields["client_id"] = .int(Int64(clientID))
         guard let record = MemoryRecord(encoded: fields.encoded) else { return nil }
-        self.init(record: record, similarity: fields["similarity_score"]?.double, score: score, source: source)
+        self.init(record: record, similarity: fields["similarity_score"]?.double, score: score)
     }
 }

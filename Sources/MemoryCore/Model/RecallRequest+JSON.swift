@@ -3,7 +3,7 @@ extension RecallRequest {
     ///
     /// - Throws: ``MemoryError`` with `invalid_request`, naming the field.
     package init(_ object: JSONObject) throws(MemoryError) {
-        let fields = FieldReader(object: object)
+        let fields = FieldReader(object)
         self.init(query: try fields.requiredString("query"), clientID: try fields.requiredInt("client_id"))
         if let limit = try fields.int("k") { self.limit = limit }
         if let mode = try fields.choice("mode", Mode.self) { self.mode = mode }

@@ -1,5 +1,4 @@
 import Logging
-import Metrics
 import Synchronization
 
 /// Delivers what a remember could not: takes due rows of the outbox, brings their points in line, tells the caches, and
@@ -25,8 +24,9 @@ final class OutboxWorker: Sendable {
     private let cache: MemoryCache
     private let logger: Logger
     private let pending = Mutex(Pending())
-    private let nextSweep = Mutex(Deadline.after(.zero))
-    private let gauge = Gauge(label: "memory_gateway_outbox_pending")
+    private static let sweepBatch = 200
+    private let nextExpirySweep = Timer()
+    private let nextKeySweep = Timer()
 
     init(database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger) {
         self.database = database
@@ -77,7 +77,6 @@ final class OutboxWorker: Sendable {
             if idle == 1 {
                 while await deliverBatch() == Self.batch, !Task.isCancelled {}
                 await flush()
-                await measure()
                 await sweepWhenDue()
             }
             try? await Task.sleep(for: .milliseconds(100))
@@ -113,28 +112,47 @@ final class OutboxWorker: Sendable {
                 try OutboxRepository(session: session).claim(limit: Self.batch, lease: Self.claimLease)
             }
             guard !leases.isEmpty else { return 0 }
-            let ids = leases.map(\.key)
-            let (records, supplied) = try await database.read(deadline: .after(.seconds(5))) {
-                session throws(MemoryError) in
-                let events = EventRepository(session: session)
-                return (try events.memories(ids), try events.suppliedEmbeddings(ids.map(\.id)))
+            let subjects = try await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) in
+                try Self.subjects(leases, session)
             }
-            let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
-            return await deliver(leases, byID, supplied)
+            return await deliver(leases, subjects)
         } catch {
             logger.debug("The outbox could not be read", metadata: [LogKey.error: "\(error.debugDescription)"])
             return 0
         }
     }
 
+    private typealias Subjects = [String: [Int64: (subject: PointSubject, supplied: [Float]?)]]
+
+    /// What the leased rows are about, by collection and id, as far as it is still there.
+    private static func subjects(
+        _ leases: [OutboxRepository.Lease], _ session: any SQLSession
+    ) throws(MemoryError) -> Subjects {
+        var subjects: Subjects = [:]
+        func add(_ subject: PointSubject, _ supplied: [Float]?) {
+            subjects[subject.collection.description, default: [:]][subject.id] = (subject, supplied)
+        }
+        let isChunk = { (lease: OutboxRepository.Lease) in lease.collection == VectorCollection.docChunks.description }
+        let records = leases.filter { !isChunk($0) }.map(\.key)
+        if !records.isEmpty {
+            let events = EventRepository(session: session)
+            let supplied = try events.suppliedEmbeddings(records.map(\.id))
+            for record in try events.memories(records) { add(.record(record), supplied[record.id]) }
+        }
+        let chunks = leases.filter(isChunk).map(\.key)
+        if !chunks.isEmpty {
+            for chunk in try DocumentRepository(session: session).chunks(chunks) { add(.chunk(chunk), nil) }
+        }
+        return subjects
+    }
+
     /// - Returns: how many rows there were; 0 when a store is away, so that the caller pauses.
-    private func deliver(
-        _ leases: [OutboxRepository.Lease], _ records: [Int64: MemoryRecord], _ supplied: [Int64: [Float]]
-    ) async -> Int {
+    private func deliver(_ leases: [OutboxRepository.Lease], _ subjects: Subjects) async -> Int {
         let outcomes = await withTaskGroup(of: (OutboxRepository.Lease, MemoryError?).self) { group in
             for lease in leases {
                 group.addTask {
-                    await (lease, self.deliver(lease, records[lease.key.id], supplied[lease.key.id]))
+                    let found = subjects[lease.collection]?[lease.key.id]
+                    return await (lease, self.deliver(lease, found?.subject, found?.supplied))
                 }
             }
             return await group.reduce(into: []) { $0.append($1) }
@@ -162,15 +180,16 @@ final class OutboxWorker: Sendable {
 
     /// - Returns: nil when the point is as the record is, which may be that there is none.
     private func deliver(
-        _ lease: OutboxRepository.Lease, _ record: MemoryRecord?, _ supplied: [Float]?
+        _ lease: OutboxRepository.Lease, _ subject: PointSubject?, _ supplied: [Float]?
     ) async -> MemoryError? {
         guard !lease.isStored else { return nil }
         let deadline = Deadline.after(.seconds(20))
         do throws(MemoryError) {
-            if let record {
-                try await delivery.store(record, supplied: supplied, budget: Self.budget, deadline: deadline)
+            if let subject {
+                try await delivery.store(subject, supplied: supplied, budget: Self.budget, deadline: deadline)
             } else {
-                try await delivery.remove(lease.key.id, budget: Self.budget, deadline: deadline)
+                try await delivery.remove(
+                    lease.key.id, from: VectorCollection(lease.collection), budget: Self.budget, deadline: deadline)
             }
             return nil
         } catch {
@@ -178,27 +197,40 @@ final class OutboxWorker: Sendable {
         }
     }
 
-    /// Once an hour, forgets idempotency keys that are free again; several gateways may do so at once.
+    /// Forgets what is over: expired memories every few seconds, idempotency keys once an hour. Several gateways may do so
+    /// at once.
     private func sweepWhenDue() async {
-        let isDue = nextSweep.withLock { next in
-            guard next.hasPassed else { return false }
-            next = .after(.seconds(3600))
-            return true
+        if nextExpirySweep.isDue(every: .seconds(5)) {
+            let now = Timestamp.now
+            while await sweep({ session throws(MemoryError) in
+                try EventRepository(session: session).deleteExpired(now: now, limit: Self.sweepBatch)
+            }) == Self.sweepBatch, !Task.isCancelled {}
         }
-        guard isDue else { return }
-        do throws(MemoryError) {
-            try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
-                try IdempotencyRepository(session: session).sweep()
-            }
-        } catch {
-            logger.debug("Old idempotency keys stay", metadata: [LogKey.error: "\(error.debugDescription)"])
+        if nextKeySweep.isDue(every: .seconds(3600)) {
+            _ = await sweep { session throws(MemoryError) in try IdempotencyRepository(session: session).sweep() }
         }
     }
 
-    private func measure() async {
-        let counts = try? await database.read(deadline: .after(.seconds(1))) { session throws(MemoryError) in
-            try OutboxRepository(session: session).counts()
+    private func sweep(_ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Int) async -> Int {
+        do throws(MemoryError) {
+            return try await database.write(deadline: .after(.seconds(5)), durable: false, body)
+        } catch {
+            logger.debug("What is over stays a while", metadata: [LogKey.error: "\(error.debugDescription)"])
+            return 0
         }
-        if let counts { gauge.record(counts.pending) }
+    }
+}
+
+/// When something is next due.
+private final class Timer: Sendable {
+    private let next = Mutex(Deadline.after(.zero))
+
+    /// Whether it is due now; then it is next due after the interval.
+    func isDue(every interval: Duration) -> Bool {
+        next.withLock { next in
+            guard next.hasPassed else { return false }
+            next = .after(interval)
+            return true
+        }
     }
 }

@@ -3,44 +3,55 @@
 struct PointDelivery: Sendable {
     let vectors: any VectorStore
     let embeddings: EmbeddingService
-    private let upserts: Coalescer<VectorPoint, Bool>
-    private let deletions: Coalescer<Int64, Bool>
+    private let upserts: [VectorCollection: Coalescer<VectorPoint, Bool>]
+    private let deletions: [VectorCollection: Coalescer<Int64, Bool>]
 
     init(vectors: any VectorStore, embeddings: EmbeddingService) {
         self.vectors = vectors
         self.embeddings = embeddings
-        upserts = Coalescer(store: vectors.name, maxBatch: 64, maxRunning: 4) { points, deadline in
-            await isolatingFailures(points) { points throws(MemoryError) in
-                try await vectors.upsert(points, in: .events, deadline: deadline)
-                return points.map { _ in .success(true) }
+        func forEach<Item>(_ make: (VectorCollection) -> Coalescer<Item, Bool>) -> [VectorCollection: Coalescer<Item, Bool>] {
+            Dictionary(uniqueKeysWithValues: VectorCollection.all.map { ($0, make($0)) })
+        }
+        upserts = forEach { collection in
+            Coalescer(store: vectors.name, maxBatch: 64, maxRunning: 4) { points, deadline in
+                await isolatingFailures(points) { points throws(MemoryError) in
+                    try await vectors.upsert(points, in: collection, deadline: deadline)
+                    return points.map { _ in .success(true) }
+                }
             }
         }
-        deletions = Coalescer(store: vectors.name, maxBatch: 256, maxRunning: 2) { ids, deadline in
-            await isolatingFailures(ids) { ids throws(MemoryError) in
-                try await vectors.delete(ids, in: .events, deadline: deadline)
-                return ids.map { _ in .success(true) }
+        deletions = forEach { collection in
+            Coalescer(store: vectors.name, maxBatch: 256, maxRunning: 2) { ids, deadline in
+                await isolatingFailures(ids) { ids throws(MemoryError) in
+                    try await vectors.delete(ids, in: collection, deadline: deadline)
+                    return ids.map { _ in .success(true) }
+                }
             }
         }
     }
 
-    /// Embeds a record, unless its vector was supplied, and stores its point.
+    /// Embeds a subject, unless its vector was supplied, and stores its point.
     func store(
-        _ record: MemoryRecord, supplied: [Float]?, budget: Budget, deadline: Deadline
+        _ subject: PointSubject, supplied: [Float]? = nil, budget: Budget, deadline: Deadline
     ) async throws(MemoryError) {
         let dense: [Float]
         if let supplied {
             dense = try VectorMath.normalised(supplied)
         } else {
             dense = try await embeddings.vector(
-                ofContent: record.content, deadline: deadline.capped(at: budget.embedding))
+                ofContent: subject.content, deadline: deadline.capped(at: budget.embedding))
         }
         let point = VectorPoint(
-            record: record, dense: dense, sparse: .document(record.content), model: embeddings.model)
+            subject: subject, dense: dense, sparse: .document(subject.content), model: embeddings.model)
+        guard let upserts = upserts[subject.collection] else { return }
         _ = try await upserts.submit(point, deadline: deadline.capped(at: budget.vectors))
     }
 
     /// Removes a point.
-    func remove(_ id: Int64, budget: Budget, deadline: Deadline) async throws(MemoryError) {
+    func remove(
+        _ id: Int64, from collection: VectorCollection, budget: Budget, deadline: Deadline
+    ) async throws(MemoryError) {
+        guard let deletions = deletions[collection] else { return }
         _ = try await deletions.submit(id, deadline: deadline.capped(at: budget.vectors))
     }
 

@@ -27,6 +27,7 @@ final class PostgresDatabase: SQLDatabase {
     private let gate = ReconnectGate()
     private let state = Mutex(State())
     private let available = DispatchSemaphore(value: 0)
+    private let errors = StoreErrors(.postgres)
 
     init(_ configuration: PostgresConfiguration) throws(MemoryError) {
         self.configuration = configuration
@@ -107,6 +108,7 @@ final class PostgresDatabase: SQLDatabase {
                 available.signal()
             }
         }
+        if case .failure(let error) = result { errors.count(error) }
         return try result.get()
     }
 

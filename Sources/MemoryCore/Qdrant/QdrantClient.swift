@@ -3,6 +3,7 @@ struct QdrantClient: Sendable {
     private let base: String
     private let headers: [String]
     private let http: CurlClient
+    private let errors = StoreErrors(.qdrant)
 
     init(_ configuration: QdrantConfiguration) throws(MemoryError) {
         var url = configuration.url
@@ -19,6 +20,18 @@ struct QdrantClient: Sendable {
     /// Sends a request and answers its `result`.
     func send(
         _ method: CurlRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
+    ) async throws(MemoryError) -> JSON {
+        do throws(MemoryError) {
+            return try await exchange(method, path, body, deadline)
+        } catch {
+            // A collection that is not there yet is an answer.
+            if error.driverCode != Self.missing { errors.count(error) }
+            throw error
+        }
+    }
+
+    private func exchange(
+        _ method: CurlRequest.Method, _ path: String, _ body: [UInt8], _ deadline: Deadline
     ) async throws(MemoryError) -> JSON {
         let reply = try await http.send(
             CurlRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))

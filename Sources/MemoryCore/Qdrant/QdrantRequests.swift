@@ -24,7 +24,7 @@ enum QdrantRequests {
     private static func write(_ point: VectorPoint, withSparse: Bool, to writer: inout JSONWriter) {
         writer.beginObject()
         writer.key("id")
-        writer.int(point.record.id)
+        writer.int(point.subject.id)
         writer.key("vector")
         writer.beginObject()
         // The empty name is the unnamed vector, in the form that can stand beside a named one.
@@ -56,13 +56,36 @@ enum QdrantRequests {
     /// What searches filter and rank by. The caller's metadata is here only as hashed terms, so that none of its keys can
     /// take the place of one of ours.
     private static func payload(_ point: VectorPoint) -> JSONObject {
-        let record = point.record
         var payload: JSONObject = [
-            "event_id": .int(record.id), "event_type": .string(EventType.of(memoryType: record.type)),
-            "client_id": .int(Int64(record.clientID)), "created_at": .string(record.createdAt.description),
-            "occurred_at": .string(record.moment.description), "memory_scope": .string(record.scope.rawValue),
-            "model": .string(point.model),
+            "client_id": .int(Int64(point.subject.clientID)), "model": .string(point.model),
         ]
+        switch point.subject {
+        case .record(let record): add(record, to: &payload)
+        case .chunk(let chunk):
+            payload["doc_id"] = .string(chunk.documentID)
+            payload["chunk_index"] = .int(Int64(chunk.index))
+            payload["created_at"] = .string(chunk.createdAt.description)
+        }
+        return payload
+    }
+
+    private static func add(_ record: MemoryRecord, to payload: inout JSONObject) {
+        let created = JSON.string(record.createdAt.description)
+        switch record.kind {
+        case .memory:
+            payload["event_id"] = .int(record.id)
+            payload["created_at"] = created
+        case .agentMemory(let id):
+            payload["memory_id"] = .string(id)
+            payload["extracted_at"] = created
+        case .reflection(let reflection):
+            payload["reflection_id"] = .int(record.id)
+            payload["reflection_date"] = .string(reflection.date + "T00:00:00Z")
+        }
+        payload["event_type"] = .string(EventType.of(record.kind, type: record.type))
+        payload["memory_type"] = .string(record.type)
+        payload["occurred_at"] = .string(record.moment.description)
+        payload["memory_scope"] = .string(record.scope.rawValue)
         payload["session_id"] = record.sessionID.map(JSON.string)
         payload["session"] = record.sessionKey.map(JSON.string)
         payload["speaker"] = record.speaker.map(JSON.string)
@@ -70,7 +93,6 @@ enum QdrantRequests {
         if !record.tags.isEmpty { payload["tags"] = .array(record.tags.map(JSON.string)) }
         let terms = record.metadata.members.map(MetadataTerm.of)
         if !terms.isEmpty { payload["metadata_terms"] = .array(terms.map(JSON.string)) }
-        return payload
     }
 
     // MARK: Searches
@@ -129,7 +151,11 @@ enum QdrantRequests {
     private static func filter(_ query: VectorQuery) -> JSON {
         let filter = query.filter
         var must = [clientCondition(query.clientID)]
-        if let type = filter.type { must.append(condition("event_type", .string(EventType.of(memoryType: type)))) }
+        if let type = filter.type {
+            let types = [EventType.memoryPrefix + type, EventType.agentMemoryPrefix + type, type]
+            must.append(["key": "event_type", "match": ["any": .array(types.map(JSON.string))]])
+        }
+        if let document = query.documentID { must.append(condition("doc_id", .string(document))) }
         if !filter.scopes.isEmpty {
             let any = JSON.array(filter.scopes.map { .string($0.rawValue) })
             must.append(["key": "memory_scope", "match": ["any": any]])

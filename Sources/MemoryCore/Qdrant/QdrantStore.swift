@@ -64,6 +64,22 @@ final class QdrantStore: VectorStore {
         return answers
     }
 
+    func vectors(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: [Float]] {
+        let body: JSON = ["ids": .array(ids.map(JSON.int)), "with_payload": false, "with_vector": true]
+        let found = try await client.send(
+            .post, path(collection, "points"), body: body.encoded, deadline: deadline)
+        var vectors: [Int64: [Float]] = [:]
+        for point in found.array ?? [] {
+            // Beside a named vector the unnamed one has the empty name; alone it is the list itself.
+            let numbers = (point["vector"]?[""] ?? point["vector"])?.array ?? []
+            let vector = numbers.compactMap { $0.double.map { Float($0) } }
+            if let id = point["id"]?.int, vector.count == Limits.dimensions { vectors[id] = vector }
+        }
+        return vectors
+    }
+
     // MARK: The server
 
     func setUp(deadline: Deadline) async throws(MemoryError) {

@@ -7,6 +7,16 @@ enum Tokenizer {
         return Stemmer.english.stems(words)
     }
 
+    /// The words that full text looks for: each once, without stop words, at most 16, because their number bounds the cost.
+    static func searchWords(_ text: String) -> [String] {
+        var words: [String] = []
+        for word in Tokenizer.words(text) where !StopWords.english.contains(word) && !words.contains(word) {
+            words.append(word)
+            if words.count == 16 { break }
+        }
+        return words
+    }
+
     /// The lowercase words of a text, stop words included.
     static func words(_ text: String) -> [String] {
         var words: [String] = []

@@ -275,6 +275,74 @@ CREATE INDEX events_client_id_id ON events (client_id, id DESC);
 CREATE INDEX events_memory_text ON events USING gin (to_tsvector('english', payload ->> 'content'))
     WHERE event_type LIKE 'memory:%';
 """##),
+        BundledFile(
+            name: "004_contract.sql",
+            text: ##"""
+-- What the rest of the HTTP contract needs: earlier versions, documents, keys.
+
+-- What a memory said before each change.
+CREATE TABLE memory_history (
+    event_id   INTEGER NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    version    INTEGER NOT NULL,
+    content    TEXT NOT NULL,
+    tags       JSONB NOT NULL,
+    metadata   JSONB NOT NULL,
+    changed_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'utc'),
+    PRIMARY KEY (event_id, version)
+);
+
+-- Client 0 stands for documents that everyone shares.
+CREATE TABLE documents (
+    id         BIGSERIAL PRIMARY KEY,
+    client_id  INTEGER NOT NULL,
+    doc_id     VARCHAR(255) NOT NULL,
+    title      TEXT,
+    content    TEXT NOT NULL,
+    metadata   JSONB NOT NULL,
+    chunks     INTEGER NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'utc'),
+    updated_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'utc'),
+    UNIQUE (client_id, doc_id)
+);
+
+-- The id of a chunk is the id of its point.
+CREATE TABLE document_chunks (
+    id          BIGSERIAL PRIMARY KEY,
+    document_id BIGINT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    client_id   INTEGER NOT NULL,
+    chunk_index INTEGER NOT NULL,
+    content     TEXT NOT NULL
+);
+CREATE INDEX document_chunks_document_id ON document_chunks (document_id);
+CREATE INDEX document_chunks_text ON document_chunks USING gin (to_tsvector('english', content));
+
+-- Only the SHA-256 of a key is here: whoever reads the table cannot use it.
+CREATE TABLE api_keys (
+    id         SERIAL PRIMARY KEY,
+    name       VARCHAR(100) NOT NULL,
+    hint       VARCHAR(16) NOT NULL,
+    hash       BYTEA NOT NULL UNIQUE,
+    -- The clients it is bound to, with commas between; null for all.
+    clients    TEXT,
+    can_write  BOOLEAN NOT NULL,
+    can_share  BOOLEAN NOT NULL,
+    created_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'utc'),
+    expires_at TIMESTAMP,
+    revoked_at TIMESTAMP
+);
+
+-- An agent memory whose memory_id is taken replaces it.
+CREATE UNIQUE INDEX events_agent_memory ON events (client_id, (payload ->> 'memory_id'))
+    WHERE event_type LIKE 'agent_memory:%';
+-- What the sweep of expired memories looks for.
+CREATE INDEX events_expiry ON events ((payload ->> 'expires_at') COLLATE "C") WHERE payload ? 'expires_at';
+CREATE INDEX graph_edges_to_node_id ON graph_edges (to_node_id);
+
+-- Full text over every kind of record.
+DROP INDEX events_memory_text;
+CREATE INDEX events_record_text ON events USING gin (to_tsvector('english', payload ->> 'content'))
+    WHERE event_type LIKE 'memory:%' OR event_type LIKE 'agent_memory:%' OR event_type = 'reflection';
+"""##),
     ]
 
     static let sqliteMigrations = [
@@ -382,6 +450,271 @@ CREATE TABLE vector_terms (
     PRIMARY KEY (client_id, collection, term, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX vector_terms_point ON vector_terms (collection, id);
+"""##),
+        BundledFile(
+            name: "003_contract.sql",
+            text: ##"""
+-- The tables of PostgreSQL's 002 and 004 that the embedded store lacked.
+
+CREATE TABLE plans (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    plan_title TEXT,
+    intent     TEXT,
+    sop        TEXT,
+    client_id  INTEGER,
+    status     TEXT DEFAULT 'draft' CHECK (status IN ('draft', 'scheduled', 'active', 'completed')),
+    metadata   TEXT,
+    created_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    updated_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER))
+) STRICT;
+CREATE INDEX plans_client_id ON plans (client_id);
+CREATE INDEX plans_status ON plans (status);
+
+CREATE TABLE scheduler_runs (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    plan_id         INTEGER REFERENCES plans (id) ON DELETE CASCADE,
+    schedule_blocks TEXT,
+    client_id       INTEGER,
+    status          TEXT DEFAULT 'scheduled',
+    metadata        TEXT,
+    created_at      INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER))
+) STRICT;
+
+CREATE TABLE execution_runs (
+    id                    INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id                TEXT UNIQUE,
+    run_type              TEXT CHECK (run_type IN ('Process', 'Touchpoint')),
+    workflow_id           TEXT,
+    process_template_id   TEXT,
+    task_id               TEXT,
+    project_id            TEXT,
+    engagement_id         TEXT,
+    executed_by_person_id TEXT,
+    started_at            INTEGER,
+    ended_at              INTEGER,
+    actual_hours          REAL,
+    outcome_notes         TEXT,
+    metadata              TEXT,
+    created_at            INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER))
+) STRICT;
+CREATE INDEX execution_runs_task_id ON execution_runs (task_id);
+CREATE INDEX execution_runs_project_id ON execution_runs (project_id);
+CREATE INDEX execution_runs_process_template_id ON execution_runs (process_template_id);
+CREATE INDEX execution_runs_started_at ON execution_runs (started_at DESC);
+
+CREATE TABLE graph_nodes (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    node_type  TEXT,
+    node_id    TEXT UNIQUE,
+    properties TEXT,
+    created_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    updated_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER))
+) STRICT;
+
+CREATE TABLE graph_edges (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    from_node_id TEXT REFERENCES graph_nodes (node_id),
+    to_node_id   TEXT REFERENCES graph_nodes (node_id),
+    edge_type    TEXT,
+    properties   TEXT,
+    created_at   INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    UNIQUE (from_node_id, to_node_id, edge_type)
+) STRICT;
+CREATE INDEX graph_edges_to_node_id ON graph_edges (to_node_id);
+
+CREATE TABLE prompt_templates (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    template_name TEXT,
+    template_type TEXT,
+    content       TEXT,
+    version       TEXT DEFAULT 'v1',
+    metadata      TEXT,
+    created_at    INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    UNIQUE (template_name, version)
+) STRICT;
+
+CREATE TABLE memory_history (
+    event_id   INTEGER NOT NULL REFERENCES events (id) ON DELETE CASCADE,
+    version    INTEGER NOT NULL,
+    content    TEXT NOT NULL,
+    tags       TEXT NOT NULL,
+    metadata   TEXT NOT NULL,
+    changed_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    PRIMARY KEY (event_id, version)
+) STRICT;
+
+CREATE TABLE documents (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    client_id  INTEGER NOT NULL,
+    doc_id     TEXT NOT NULL,
+    title      TEXT,
+    content    TEXT NOT NULL,
+    metadata   TEXT NOT NULL,
+    chunks     INTEGER NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    updated_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    UNIQUE (client_id, doc_id)
+) STRICT;
+
+CREATE TABLE document_chunks (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    client_id   INTEGER NOT NULL,
+    chunk_index INTEGER NOT NULL,
+    content     TEXT NOT NULL
+) STRICT;
+CREATE INDEX document_chunks_document_id ON document_chunks (document_id);
+
+CREATE TABLE api_keys (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL,
+    hint       TEXT NOT NULL,
+    hash       BLOB NOT NULL UNIQUE,
+    clients    TEXT,
+    can_write  INTEGER NOT NULL,
+    can_share  INTEGER NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)),
+    expires_at INTEGER,
+    revoked_at INTEGER
+) STRICT;
+
+CREATE UNIQUE INDEX events_agent_memory ON events (client_id, json_extract(payload, '$.memory_id'))
+    WHERE event_type LIKE 'agent_memory:%';
+CREATE INDEX events_expiry ON events (json_extract(payload, '$.expires_at'))
+    WHERE json_extract(payload, '$.expires_at') IS NOT NULL;
+CREATE INDEX events_event_source ON events (event_source);
+
+-- Full text over every kind of record, and over documents.
+DROP TRIGGER memory_text_insert;
+DROP TRIGGER memory_text_update;
+DROP TRIGGER memory_text_delete;
+CREATE TRIGGER memory_text_insert AFTER INSERT ON events
+WHEN new.event_type LIKE 'memory:%' OR new.event_type LIKE 'agent_memory:%' OR new.event_type = 'reflection' BEGIN
+    INSERT INTO memory_text (rowid, content) VALUES (new.id, json_extract(new.payload, '$.content'));
+END;
+CREATE TRIGGER memory_text_update AFTER UPDATE OF payload ON events
+WHEN new.event_type LIKE 'memory:%' OR new.event_type LIKE 'agent_memory:%' OR new.event_type = 'reflection' BEGIN
+    UPDATE memory_text SET content = json_extract(new.payload, '$.content') WHERE rowid = new.id;
+END;
+CREATE TRIGGER memory_text_delete AFTER DELETE ON events
+WHEN old.event_type LIKE 'memory:%' OR old.event_type LIKE 'agent_memory:%' OR old.event_type = 'reflection' BEGIN
+    DELETE FROM memory_text WHERE rowid = old.id;
+END;
+CREATE VIRTUAL TABLE document_text USING fts5 (content, tokenize = 'porter unicode61');
+CREATE TRIGGER document_text_insert AFTER INSERT ON document_chunks BEGIN
+    INSERT INTO document_text (rowid, content) VALUES (new.id, new.content);
+END;
+CREATE TRIGGER document_text_delete AFTER DELETE ON document_chunks BEGIN
+    DELETE FROM document_text WHERE rowid = old.id;
+END;
+"""##),
+        BundledFile(
+            name: "004_templates.sql",
+            text: ##"""
+-- Generated by scripts/generate.sh from migrations/002_planner_memory_schema.sql. Do not edit.
+INSERT INTO prompt_templates (template_name, template_type, version, metadata, content) VALUES
+('sop_generator', 'system', 'v1', '{}', 'You turn an intent into a standard operating procedure that a busy person can follow without asking back.
+
+You are given:
+- the intent, in the person''s own words;
+- memories of this person: preferences, facts, decisions, earlier plans and how they went;
+- execution statistics of similar work: runs, average hours, variance against the estimate, blocked runs.
+
+Work in this order:
+1. Say in one sentence what will be true when the work is done. If the intent allows two readings that lead to different work, choose the one that the memories support and name the assumption.
+2. List what must exist before the start: access, inputs, decisions, people. Mark what is not known to exist.
+3. Write the steps. Each step is one action by one person, begins with a verb, names its input and its output, and ends in something that can be checked. Between 3 and 12 steps; group where there would be more.
+4. Estimate each step in hours. Where statistics of similar runs exist, start from their average, not from hope; when their variance is above 30 percent, widen the range and say why.
+5. Name the two or three most likely ways that this fails, each with the earliest sign of it and what to do then.
+6. Use the person''s preferences where they bear on the plan (when they focus best, how they like to be asked), and say which memory you used. Never invent a memory.
+
+Answer with JSON only:
+{"title": string, "outcome": string, "assumptions": [string], "prerequisites": [{"what": string, "known": boolean}],
+ "steps": [{"order": integer, "action": string, "input": string, "output": string, "done_when": string, "estimated_hours": number, "range_hours": [number, number], "depends_on": [integer]}],
+ "risks": [{"risk": string, "early_sign": string, "response": string}],
+ "estimated_hours": number, "memories_used": [integer]}
+Leave out nothing that the keys ask for; use an empty list where there is nothing to say.'),
+('sop_generator_manifold', 'system', 'v1',
+ '{"analysis_scope": "full", "gentleness": "balanced", "math_depth": "operational", "position_awareness": true, "option_count": 3}',
+'You plan complex work with the Manifold Navigator, version 1.3: you treat the situation as a space of possible states, find where the person stands in it, and chart several routes to the goal instead of one.
+
+Your configuration comes with this prompt as metadata:
+- analysis_scope: "full" looks at people, time, money, energy and dependencies; a narrower scope names what to look at.
+- gentleness: how directly hard truths are said; "balanced" is honest first and kind in the wording.
+- math_depth: "operational" means numbers that change a decision, with their source; no formulas for show.
+- position_awareness: when true, begin from where the person is now, as the memories and past runs tell, not from a clean slate.
+- option_count: how many routes to offer.
+
+Work in this order:
+1. Position. Describe the present state along each dimension in scope: what is fixed, what can move, what is unknown. Cite the memory or the run behind each claim; mark what is inference.
+2. Goal. Describe the wanted state so that a stranger could tell whether it has been reached. Name what must not be harmed on the way.
+3. Terrain. Name the constraints that bind (dates, dependencies, capacity), the slopes that help (habits, existing work, people who are ready), and the barriers. For each barrier say whether it can be crossed, gone around, or waited out.
+4. Routes. Offer exactly option_count routes that differ in kind, not in degree: for instance the shortest, the safest, and the one that teaches most. For each give the steps in order, hours per step as a range grounded in past runs where there are any, the point of no return, the first thing that would show it is failing, and what it costs to turn back there.
+5. Comparison. Put the routes side by side: expected hours, worst case, reversibility, what each leaves open. Recommend one, say for whom the others would be better, and say what new fact would change your mind.
+6. First move. Name one action that can be done within a day and that is right on every route, or say plainly that there is none.
+
+Answer with JSON only:
+{"position": [{"dimension": string, "state": string, "evidence": string, "certainty": "known|inferred|unknown"}],
+ "goal": {"state": string, "must_not_harm": [string]},
+ "terrain": {"constraints": [string], "helps": [string], "barriers": [{"barrier": string, "passage": "cross|around|wait", "how": string}]},
+ "routes": [{"name": string, "kind": string, "steps": [{"order": integer, "action": string, "output": string, "range_hours": [number, number], "depends_on": [integer]}], "point_of_no_return": string, "first_sign_of_failure": string, "cost_of_turning_back": string, "expected_hours": number, "worst_case_hours": number}],
+ "recommendation": {"route": string, "why": string, "better_for_others_when": string, "would_change_my_mind": string},
+ "first_move": string, "memories_used": [integer]}'),
+('schedule_optimizer', 'system', 'v1', '{}', 'You place the steps of a plan into a calendar that a real person will live through.
+
+You are given: the plan''s steps with hours, ranges and dependencies; the busy and free times of the coming days with their time zone; the person''s memories about energy, focus, habits and promises; and how long similar steps really took.
+
+Rules, in order of weight:
+1. Never overlap a busy time, never break a dependency, never place work in the past, and keep every deadline. When that is impossible, say which rule cannot be kept and by how much, and offer the smallest relaxation.
+2. Use the time that steps really take: where past runs exceeded their estimates, plan with the past runs.
+3. Put work that needs thought where the memories say this person focuses best; put calls, mail and small tasks in the other hours. Cite the memory.
+4. Blocks are 25 to 120 minutes. Longer steps are split at a point where something is finished. Leave at least 10 minutes between blocks and one hour a day unplanned.
+5. No more than 6 hours of planned work a day unless the person has said otherwise. Spread a step over fewer days rather than more.
+6. Prefer the schedule that survives a lost morning: keep slack before deadlines, and do the risky step early.
+
+Answer with JSON only:
+{"schedule_blocks": [{"start": RFC 3339 with offset, "end": RFC 3339 with offset, "task_id": string, "step": integer, "why_here": string}],
+ "unplaced": [{"step": integer, "reason": string}], "broken_rules": [{"rule": string, "by": string, "smallest_relaxation": string}],
+ "slack_hours": number, "memories_used": [integer]}
+Blocks are sorted by start. Every step is either in schedule_blocks, with its full time, or in unplaced.'),
+('daily_reflection', 'system', 'v1', '{}', 'You write the reflection of one day, for the person who lived it. It is read in two minutes, and searched months later.
+
+You are given the day''s events, the execution runs with planned and actual hours, the plan for the day, and the last few reflections.
+
+Write, in this order:
+1. What moved: the outcomes of the day, with the work behind each. Outcomes, not activity.
+2. Planned against actual: which blocks were kept, moved or dropped; for each run that took more than 30 percent longer or shorter than planned, the likely reason, and whether it has happened before.
+3. What got in the way: blocked or delayed work, what it waits for, who can free it.
+4. What was learned: facts, preferences and decisions that will matter again, each as one sentence that stands on its own, with names and dates instead of "he", "it" or "today".
+5. Tomorrow: at most three things, the first of them concrete enough to begin without thinking.
+
+Be specific and fair: praise only what was done, blame nobody, guess nothing. When the day holds too little to say something, say less. Do not repeat what the last reflections said unless it has become a pattern; then call it one and count it.
+
+Answer with JSON only:
+{"summary": string of at most 80 words, "moved": [string], "planned_vs_actual": [{"task_id": string, "planned_hours": number, "actual_hours": number, "reason": string, "recurring": boolean}],
+ "blocked": [{"what": string, "waits_for": string}], "learned": [{"memory_type": "fact|preference|decision|observation", "content": string}],
+ "tomorrow": [string]}'),
+('weekly_review', 'system', 'v1', '{}', 'You lead the weekly review of a sprint: what the week was for, what it brought, and what to change.
+
+You are given the week''s daily reflections, the execution runs with statistics for each process template, the plans and their status, and the previous review with its commitments.
+
+Work in this order:
+1. Commitments: for each commitment of the last review, kept, partly kept or dropped, with the evidence.
+2. Results: what is finished and in use, what is nearly so, what only consumed time.
+3. Numbers: planned and actual hours in total and by project; the templates whose variance is beyond 30 percent over three or more runs, with the direction of the drift; the number of blocked runs and what they share.
+4. Patterns: what came up on three or more days. Separate cause from coincidence; say how sure you are and what would test it.
+5. Changes: at most three, each a change to a process template, an estimate, a rhythm or an agreement, with who does it, by when, and the number that will show next week whether it helped. Where nothing should change, say so.
+6. Next week: the one result that would make it a good week, and what will not be done for its sake.
+
+Write plainly. A number has its source; an opinion is marked as one. Nothing here is a reproach.
+
+Answer with JSON only:
+{"summary": string of at most 120 words, "commitments": [{"commitment": string, "status": "kept|partly|dropped", "evidence": string}],
+ "results": [{"what": string, "state": "finished|nearly|consumed_time"}],
+ "numbers": {"planned_hours": number, "actual_hours": number, "by_project": [{"project_id": string, "planned_hours": number, "actual_hours": number}], "drifting_templates": [{"process_template_id": string, "variance": number, "runs": integer}], "blocked_runs": integer},
+ "patterns": [{"pattern": string, "days": integer, "certainty": "low|medium|high", "test": string}],
+ "changes": [{"change": string, "owner": string, "by": date, "measure": string}],
+ "next_week": {"result": string, "not_doing": [string]}}');
 """##),
     ]
 

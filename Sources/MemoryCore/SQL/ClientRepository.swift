@@ -27,4 +27,47 @@ struct ClientRepository {
         for row in rows { existing.insert(Int(clamping: try row.int(0))) }
         return existing
     }
+
+    // MARK: Erasing
+
+    /// Asks for all of a client's points to go, and keeps others from writing for the client until the transaction ends.
+    ///
+    /// - Returns: the points, up to a limit.
+    func enqueuePoints(of clientID: Int, limit: Int) throws(MemoryError) -> [(collection: String, id: Int64)] {
+        let client = SQLValue.int(Int64(clientID))
+        if session.dialect == .postgres {
+            // An insert of an event holds a share of its profile's row, and waits for this one.
+            _ = try session.query("SELECT 1 FROM client_profiles WHERE client_id = $1 FOR UPDATE", [client])
+            try session.script("SET LOCAL statement_timeout = '30s'")
+        }
+        try session.execute(
+            """
+            INSERT INTO memory_outbox (collection, record_id, client_id)
+            SELECT CASE WHEN event_type LIKE 'agent_memory:%' THEN 'agent_memories'
+                    WHEN event_type = 'reflection' THEN 'daily_threads' ELSE 'events' END,
+                id, client_id FROM events WHERE client_id = $1 AND #record(event_type)
+            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks WHERE client_id = $1 ORDER BY 2
+            ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
+            """, [client])
+        let rows = try session.query(
+            "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 LIMIT $2",
+            [client, .int(Int64(limit))])
+        return try rows.map { row throws(MemoryError) in (try row.text(0), try row.int(1)) }
+    }
+
+    /// Deletes everything of a client but the outbox rows, and counts it.
+    func erase(
+        _ clientID: Int
+    ) throws(MemoryError) -> (memories: Int, events: Int, documents: Int, plans: Int) {
+        let client = [SQLValue.int(Int64(clientID))]
+        let memories = try session.execute("DELETE FROM events WHERE client_id = $1 AND #record(event_type)", client)
+        let events = try session.execute("DELETE FROM events WHERE client_id = $1", client)
+        let documents = try session.execute("DELETE FROM documents WHERE client_id = $1", client)
+        try session.execute("DELETE FROM scheduler_runs WHERE client_id = $1", client)
+        let plans = try session.execute("DELETE FROM plans WHERE client_id = $1", client)
+        try session.execute("DELETE FROM idempotency_keys WHERE client_id = $1", client)
+        try session.execute("DELETE FROM client_profiles WHERE client_id = $1", client)
+        return (memories, events, documents, plans)
+    }
 }

@@ -46,14 +46,15 @@ struct EventRepository {
                 VALUES ($1, 'memory-gateway', $2, $3, $4, $5) RETURNING id, created_at
                 """,
                 [
-                    .text(EventType.of(memoryType: row.draft.type)), .int(Int64(row.draft.clientID)),
+                    .text(EventType.of(row.draft.kind, type: row.draft.type)), .int(Int64(row.draft.clientID)),
                     .text(row.payload), .text(row.metadata), .int((row.draft.createdAt ?? now).microseconds),
                 ])
             try session.execute(
-                "INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ('events', $1, $2, $3)",
+                "INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ($4, $1, $2, $3)",
                 [
                     .int(try stored[stored.count - 1].int(0)), .int(Int64(row.draft.clientID)),
                     .int(now.advanced(by: lease).microseconds),
+                    .text(row.draft.kind.source.collection.description),
                 ])
         }
         return stored
@@ -70,15 +71,17 @@ struct EventRepository {
                 SELECT event_type, 'memory-gateway', client_id, payload::jsonb, metadata::jsonb,
                     coalesce(created_at::timestamptz, clock_timestamp()) AT TIME ZONE 'utc'
                 FROM input ORDER BY position
-                RETURNING id, client_id, created_at
+                RETURNING id, client_id, created_at, event_type
             ), queued AS (
                 INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-                SELECT 'events', id, client_id, clock_timestamp() + make_interval(secs => $5::float8) FROM stored
+                SELECT CASE WHEN event_type LIKE 'agent_memory:%' THEN 'agent_memories'
+                        WHEN event_type = 'reflection' THEN 'daily_threads' ELSE 'events' END,
+                    id, client_id, clock_timestamp() + make_interval(secs => $5::float8) FROM stored
             )
             SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint FROM stored ORDER BY id
             """,
             [
-                .texts(rows.map { EventType.of(memoryType: $0.draft.type) }),
+                .texts(rows.map { EventType.of($0.draft.kind, type: $0.draft.type) }),
                 .ints(rows.map { Int64($0.draft.clientID) }), .texts(rows.map(\.payload)),
                 .texts(rows.map(\.metadata)), .double(lease.milliseconds / 1000),
                 .texts(rows.map { $0.draft.createdAt?.description }),
@@ -109,16 +112,17 @@ struct EventRepository {
         return records
     }
 
+    private static let byKeys: SQL = """
+        SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
+            (extract(epoch FROM e.created_at) * 1000000)::bigint
+        FROM unnest($1::int[], $2::int[]) AS wanted (id, client_id)
+        JOIN events e ON e.id = wanted.id AND e.client_id = wanted.client_id
+        WHERE #record(e.event_type)
+        """
+
     private func rowsTogether(_ keys: [RecordKey]) throws(MemoryError) -> [SQLRow] {
         try session.query(
-            """
-            SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
-                (extract(epoch FROM e.created_at) * 1000000)::bigint
-            FROM unnest($1::int[], $2::int[]) AS wanted (id, client_id)
-            JOIN events e ON e.id = wanted.id AND e.client_id = wanted.client_id
-            WHERE e.event_type LIKE 'memory:%'
-            """,
-            [.ints(keys.map(\.id)), .ints(keys.map { Int64($0.clientID) })])
+            Self.byKeys, [.ints(keys.map(\.id)), .ints(keys.map { Int64($0.clientID) })])
     }
 
     private func rowsOneByOne(_ keys: [RecordKey]) throws(MemoryError) -> [SQLRow] {
@@ -127,7 +131,7 @@ struct EventRepository {
             rows += try session.query(
                 """
                 SELECT id, client_id, event_type, payload, metadata, created_at FROM events
-                WHERE id = $1 AND client_id = $2 AND event_type LIKE 'memory:%'
+                WHERE id = $1 AND client_id = $2 AND #record(event_type)
                 """, [.int(key.id), .int(Int64(key.clientID))])
         }
         return rows
@@ -136,19 +140,12 @@ struct EventRepository {
     /// Memories by id, in order, after a given one: of one client, or of all.
     func page(after id: Int64, clientID: Int?, limit: Int) throws(MemoryError) -> [MemoryRecord] {
         let rows = try session.query(
-            SQL(
-                postgres: """
-                    SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
-                        (extract(epoch FROM e.created_at) * 1000000)::bigint
-                    FROM events e
-                    WHERE e.id > $1 AND ($2::int IS NULL OR e.client_id = $2::int) AND e.event_type LIKE 'memory:%'
-                    ORDER BY e.id LIMIT $3
-                    """,
-                sqlite: """
-                    SELECT e.id, e.client_id, e.event_type, e.payload, e.metadata, e.created_at FROM events e
-                    WHERE e.id > $1 AND ($2 IS NULL OR e.client_id = $2) AND e.event_type LIKE 'memory:%'
-                    ORDER BY e.id LIMIT $3
-                    """),
+            """
+            SELECT e.id, e.client_id, e.event_type, #json(e.payload), #json(e.metadata), #time(e.created_at)
+            FROM events e
+            WHERE e.id > $1 AND (#int($2) IS NULL OR e.client_id = $2) AND #record(e.event_type)
+            ORDER BY e.id LIMIT $3
+            """,
             [.int(id), clientID.map { .int(Int64($0)) } ?? .null, .int(Int64(limit))])
         var records: [MemoryRecord] = []
         for row in rows {
@@ -157,21 +154,34 @@ struct EventRepository {
         return records
     }
 
+    /// A client's reflections, newest first, before a cursor.
+    func reflections(
+        clientID: Int, mode: RecordKind.Reflection.Mode?, page: PageRequest
+    ) throws(MemoryError) -> [MemoryRecord] {
+        let rows = try session.query(
+            """
+            SELECT id, client_id, event_type, #json(payload), #json(metadata), #time(created_at) FROM events
+            WHERE client_id = $1 AND event_type = 'reflection' AND (#text($2) IS NULL OR payload ->> 'mode' = $2)
+                AND (#bigint($3) IS NULL OR id < $3)
+            ORDER BY id DESC LIMIT $4
+            """, [.int(Int64(clientID)), .optional(mode?.rawValue), page.before, page.fetch])
+        return try rows.map { row throws(MemoryError) in try record(row) }.compactMap { $0 }
+    }
+
     /// How many memories there are, and of how many clients.
     func counts() throws(MemoryError) -> (memories: Int, clients: Int) {
         let rows = try session.query(
-            "SELECT count(*), count(DISTINCT client_id) FROM events WHERE event_type LIKE 'memory:%'", [])
+            "SELECT count(*), count(DISTINCT client_id) FROM events WHERE #record(event_type)", [])
         guard let row = rows.first else { return (0, 0) }
         return (Int(clamping: try row.int(0)), Int(clamping: try row.int(1)))
     }
 
     /// Memories whose text has any of some words, best first, by the primary store's own full text. Of the words, which
-    /// are letters and digits, the first 16 count: their number bounds the cost. Of the filter only what narrows the search
+    /// are letters and digits, there should be few: their number bounds the cost. Of the filter only what narrows the search
     /// is applied here; the caller checks every record against the whole.
     func search(
         _ words: [String], clientID: Int, filter: RecallFilter, limit: Int
     ) throws(MemoryError) -> [(record: MemoryRecord, rank: Double)] {
-        let words = words.prefix(16)
         let rows =
             switch session.dialect {
             case .postgres: try searchPostgres(words, clientID, filter, limit)
@@ -186,7 +196,7 @@ struct EventRepository {
     }
 
     private func searchPostgres(
-        _ words: ArraySlice<String>, _ clientID: Int, _ filter: RecallFilter, _ limit: Int
+        _ words: [String], _ clientID: Int, _ filter: RecallFilter, _ limit: Int
     ) throws(MemoryError) -> [SQLRow] {
         var payload = JSONObject()
         payload["memory_type"] = filter.type.map(JSON.string)
@@ -199,7 +209,7 @@ struct EventRepository {
                 ts_rank(to_tsvector('english', e.payload ->> 'content'), e.question)
             FROM (
                 SELECT events.*, question FROM events, to_tsquery('english', $2) AS question
-                WHERE client_id = $1 AND event_type LIKE 'memory:%'
+                WHERE client_id = $1 AND #record(event_type)
                     AND to_tsvector('english', payload ->> 'content') @@ question
                     AND payload @> $3::jsonb AND coalesce(metadata, '{}') @> $4::jsonb
                     AND (cardinality($5::text[]) = 0 OR payload ->> 'memory_scope' = ANY ($5::text[]))
@@ -215,7 +225,7 @@ struct EventRepository {
     }
 
     private func searchSQLite(
-        _ words: ArraySlice<String>, _ clientID: Int, _ filter: RecallFilter, _ limit: Int
+        _ words: [String], _ clientID: Int, _ filter: RecallFilter, _ limit: Int
     ) throws(MemoryError) -> [SQLRow] {
         try session.query(
             """
@@ -253,35 +263,108 @@ struct EventRepository {
         return vectors
     }
 
-    /// Deletes a memory.
+    // MARK: Changes
+
+    /// Deletes a record.
     ///
-    /// - Returns: the fence of the outbox row that asks for its point to go; nil when the client has no such memory.
-    func delete(_ key: RecordKey, lease: Duration) throws(MemoryError) -> Int64? {
-        let gone = try session.execute(
-            "DELETE FROM events WHERE id = $1 AND client_id = $2 AND event_type LIKE 'memory:%'",
+    /// - Returns: the lease of the outbox row that asks for its point to go; nil when the client has no such record.
+    func delete(_ key: RecordKey, lease: Duration) throws(MemoryError) -> OutboxRepository.Lease? {
+        let gone = try session.query(
+            "DELETE FROM events WHERE id = $1 AND client_id = $2 AND #record(event_type) RETURNING event_type",
             [.int(key.id), .int(Int64(key.clientID))])
-        guard gone > 0 else { return nil }
+        guard let row = gone.first, let source = EventType.read(try row.text(0))?.source else { return nil }
+        return try OutboxRepository(session: session).enqueue(key, in: source.collection, lease: lease)
+    }
+
+    /// Writes a record that exists already in its new form; what it was goes into its history.
+    ///
+    /// - Returns: the lease of the outbox row that asks for its point to be made again.
+    func replace(
+        _ old: MemoryRecord, with new: MemoryRecord, lease: Duration
+    ) throws(MemoryError) -> OutboxRepository.Lease {
+        try session.execute(
+            """
+            INSERT INTO memory_history (event_id, version, content, tags, metadata)
+            SELECT #int($1), coalesce(max(version), 0) + 1, #text($2), #jsonb($3), #jsonb($4)
+            FROM memory_history WHERE event_id = $1
+            """,
+            [
+                .int(old.id), .text(old.content), .text(JSON.array(old.tags.map(JSON.string)).encodedText),
+                .text(old.metadata.encodedText),
+            ])
+        try session.execute(
+            """
+            UPDATE events SET event_type = $3, payload = #jsonb($4), metadata = #jsonb($5)
+            WHERE id = $1 AND client_id = $2
+            """,
+            [
+                .int(new.id), .int(Int64(new.clientID)), .text(EventType.of(new.kind, type: new.type)),
+                .text(new.payload.encodedText), .text(new.metadata.encodedText),
+            ])
+        // A vector that came with the old content says nothing of the new.
+        if !old.content.hasSameBytes(as: new.content) {
+            try session.execute("DELETE FROM memory_embeddings WHERE event_id = $1", [.int(new.id)])
+        }
+        let key = RecordKey(id: new.id, clientID: new.clientID)
+        return try OutboxRepository(session: session).enqueue(key, in: new.kind.source.collection, lease: lease)
+    }
+
+    /// One record, which nobody else changes until this transaction ends.
+    func locked(_ key: RecordKey) throws(MemoryError) -> MemoryRecord? {
+        if session.dialect == .postgres {
+            _ = try session.query(
+                "SELECT 1 FROM events WHERE id = $1 AND client_id = $2 FOR UPDATE",
+                [.int(key.id), .int(Int64(key.clientID))])
+        }
+        return try memories([key]).first
+    }
+
+    /// The id of the agent memory that has an extractor's id.
+    func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
+        try session.query(
+            """
+            SELECT id FROM events
+            WHERE client_id = $1 AND payload ->> 'memory_id' = $2 AND event_type LIKE 'agent_memory:%'
+            """, [.int(Int64(clientID)), .text(id)]
+        ).first?.int(0)
+    }
+
+    /// What a record was before each change, oldest first.
+    func history(_ key: RecordKey) throws(MemoryError) -> [MemoryVersion] {
+        let rows = try session.query(
+            """
+            SELECT h.version, h.content, #json(h.tags), #json(h.metadata), #time(h.changed_at)
+            FROM memory_history h JOIN events e ON e.id = h.event_id
+            WHERE h.event_id = $1 AND e.client_id = $2 ORDER BY h.version
+            """, [.int(key.id), .int(Int64(key.clientID))])
+        return try rows.map { row throws(MemoryError) in
+            MemoryVersion(
+                version: Int(clamping: try row.int(0)), content: try row.text(1),
+                tags: (try row.json(2).array ?? []).compactMap(\.string),
+                metadata: try row.json(3).object ?? JSONObject(), changedAt: try row.timestamp(4))
+        }
+    }
+
+    /// Deletes records that have expired, a bounded number at a time, and asks for their points to go.
+    ///
+    /// - Returns: how many there were.
+    func deleteExpired(now: Timestamp, limit: Int) throws(MemoryError) -> Int {
         let rows = try session.query(
             SQL(
                 postgres: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-                    VALUES ('events', $1, $2, clock_timestamp() + make_interval(secs => $3::float8))
-                    ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = FALSE, attempts = 0,
-                        due_at = excluded.due_at
-                    RETURNING fence
+                    SELECT id, client_id, event_type FROM events
+                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" <= $1
+                        AND #record(event_type) LIMIT $2 FOR UPDATE SKIP LOCKED
                     """,
                 sqlite: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ('events', $1, $2,
-                        CAST(((julianday('now') - 2440587.5) * 86400.0 + $3) * 1000000.0 AS INTEGER))
-                    ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = 0, attempts = 0,
-                        due_at = excluded.due_at
-                    RETURNING fence
-                    """),
-            [.int(key.id), .int(Int64(key.clientID)), .double(lease.milliseconds / 1000)])
-        guard let row = rows.first else { return nil }
-        return try row.int(0)
+                    SELECT id, client_id, event_type FROM events
+                    WHERE json_extract(payload, '$.expires_at') <= $1 AND #record(event_type) LIMIT $2
+                    """), [.text(now.description), .int(Int64(limit))])
+        for row in rows {
+            let key = RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
+            _ = try delete(key, lease: .zero)
+        }
+        return rows.count
     }
 }
 

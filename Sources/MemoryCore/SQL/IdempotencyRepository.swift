@@ -73,7 +73,9 @@ struct IdempotencyRepository {
     }
 
     /// Forgets keys that are older than 24 hours, a bounded number at a time.
-    func sweep() throws(MemoryError) {
+    ///
+    /// - Returns: how many there were.
+    func sweep() throws(MemoryError) -> Int {
         try session.execute(
             SQL(
                 postgres: """

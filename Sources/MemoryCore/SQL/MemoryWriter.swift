@@ -65,6 +65,14 @@ final class MemoryWriter: Sendable {
 
     // MARK: Clients
 
+    /// What a transaction that refers to a client begins with: the client gets a profile, or is refused.
+    func ensuringClient(_ clientID: Int?) -> @Sendable (any SQLSession) throws(MemoryError) -> Void {
+        { [createsClients] session throws(MemoryError) in
+            guard let clientID else { return }
+            try Self.ensure([clientID], creating: createsClients, session)
+        }
+    }
+
     /// Runs a transaction; once more when a profile that was known has been deleted since.
     private func ensuringClients<Value: Sendable>(
         _ drafts: [MemoryDraft], _ transaction: () async throws(MemoryError) -> Value
@@ -88,9 +96,15 @@ final class MemoryWriter: Sendable {
     private func ensureClients(_ clients: Set<Int>, _ session: any SQLSession) throws(MemoryError) {
         let unknown = known.withLock { clients.subtracting($0) }.sorted()
         guard !unknown.isEmpty else { return }
+        try Self.ensure(unknown, creating: createsClients, session)
+    }
+
+    private static func ensure(
+        _ clients: [Int], creating: Bool, _ session: any SQLSession
+    ) throws(MemoryError) {
         let repository = ClientRepository(session: session)
-        if createsClients { try repository.create(unknown) }
-        let missing = Set(unknown).subtracting(try repository.existing(unknown))
+        if creating { try repository.create(clients) }
+        let missing = Set(clients).subtracting(try repository.existing(clients))
         guard let client = missing.min() else { return }
         throw MemoryError(.unprocessable, "Client \(client) has no profile", field: "client_id")
     }

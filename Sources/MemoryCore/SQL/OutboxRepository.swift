@@ -12,6 +12,37 @@ struct OutboxRepository {
         let isStored: Bool
     }
 
+    /// Asks for a point to be brought in line with its record, by whoever holds the lease that is answered.
+    func enqueue(
+        _ key: RecordKey, in collection: VectorCollection, lease: Duration
+    ) throws(MemoryError) -> Lease {
+        let rows = try session.query(
+            SQL(
+                postgres: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+                    VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4::float8))
+                    ON CONFLICT (collection, record_id) DO UPDATE SET
+                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = FALSE, attempts = 0,
+                        due_at = excluded.due_at
+                    RETURNING fence
+                    """,
+                sqlite: """
+                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ($1, $2, $3,
+                        CAST(((julianday('now') - 2440587.5) * 86400.0 + $4) * 1000000.0 AS INTEGER))
+                    ON CONFLICT (collection, record_id) DO UPDATE SET
+                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = 0, attempts = 0,
+                        due_at = excluded.due_at
+                    RETURNING fence
+                    """),
+            [
+                .text(collection.description), .int(key.id), .int(Int64(key.clientID)),
+                .double(lease.milliseconds / 1000),
+            ])
+        guard let row = rows.first else { throw .badReply(.postgres, "no fence") }
+        return Lease(
+            collection: collection.description, key: key, fence: try row.int(0), attempts: 0, isStored: false)
+    }
+
     /// Takes rows that are due. They are ours until the lease ends; then another worker may take them.
     func claim(limit: Int, lease: Duration) throws(MemoryError) -> [Lease] {
         let rows = try session.query(
@@ -142,19 +173,15 @@ struct OutboxRepository {
     /// - Returns: how many there are.
     func enqueueAll() throws(MemoryError) -> Int {
         try session.execute(
-            SQL(
-                postgres: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id)
-                    SELECT 'events', id, client_id FROM events WHERE event_type LIKE 'memory:%' ORDER BY id
-                    ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
-                        state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
-                    """,
-                sqlite: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id)
-                    SELECT 'events', id, client_id FROM events WHERE event_type LIKE 'memory:%' ORDER BY id
-                    ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
-                        state = 'pending', is_stored = 0, attempts = 0, due_at = excluded.due_at
-                    """), [])
+            """
+            INSERT INTO memory_outbox (collection, record_id, client_id)
+            SELECT CASE WHEN event_type LIKE 'agent_memory:%' THEN 'agent_memories'
+                    WHEN event_type = 'reflection' THEN 'daily_threads' ELSE 'events' END,
+                id, client_id FROM events WHERE #record(event_type)
+            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks ORDER BY 2
+            ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
+            """, [])
     }
 
     /// How many rows wait, and how many are dead.

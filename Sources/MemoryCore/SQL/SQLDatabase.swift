@@ -5,13 +5,14 @@ struct SQL: Sendable, Hashable, ExpressibleByStringLiteral {
     let postgres: String
     let sqlite: String
 
-    /// A statement that both databases understand.
-    init(stringLiteral text: StaticString) { self.init(unsafeText: text.description) }
+    /// A statement that both databases understand. What they say differently is written as a call of ``SQLTerm``:
+    /// `#json(payload)`, `#moment($2)`.
+    init(stringLiteral text: StaticString) { self.init(postgres: text, sqlite: text) }
 
     /// A statement that each database says in its own way. In SQLite's a list is bound as a JSON array.
     init(postgres: StaticString, sqlite: StaticString) {
-        self.postgres = postgres.description
-        self.sqlite = sqlite.description
+        self.postgres = SQLTerm.expand(postgres.description, .postgres)
+        self.sqlite = SQLTerm.expand(sqlite.description, .sqlite)
     }
 
     /// A statement that is no literal, such as a migration file. Never of data from outside.
@@ -36,6 +37,18 @@ enum SQLValue: Sendable {
     case bytes([UInt8])
     case ints([Int64])
     case texts([String?])
+}
+
+extension SQLValue {
+    static func optional(_ text: String?) -> SQLValue { text.map(SQLValue.text) ?? .null }
+
+    static func optional(_ number: Int?) -> SQLValue { number.map { .int(Int64($0)) } ?? .null }
+
+    static func optional(_ number: Double?) -> SQLValue { number.map(SQLValue.double) ?? .null }
+
+    static func optional(_ moment: Timestamp?) -> SQLValue { moment.map { .int($0.microseconds) } ?? .null }
+
+    static func json(_ object: JSONObject) -> SQLValue { .text(object.encodedText) }
 }
 
 /// One row of a result. A column of another type than asked for throws, because it means that the schema is not ours.
@@ -82,6 +95,25 @@ struct SQLRow: Sendable {
     func bytes(_ column: Int) throws(MemoryError) -> [UInt8] {
         guard case .bytes(let bytes) = values[column] else { throw mismatch(column, "bytes") }
         return bytes
+    }
+
+    func optionalInt(_ column: Int) throws(MemoryError) -> Int64? { isNull(column) ? nil : try int(column) }
+
+    func optionalDouble(_ column: Int) throws(MemoryError) -> Double? { isNull(column) ? nil : try double(column) }
+
+    /// A column that ``SQLTerm/time`` gave.
+    func timestamp(_ column: Int) throws(MemoryError) -> Timestamp { Timestamp(microseconds: try int(column)) }
+
+    func optionalTimestamp(_ column: Int) throws(MemoryError) -> Timestamp? {
+        try optionalInt(column).map { Timestamp(microseconds: $0) }
+    }
+
+    /// A column that ``SQLTerm/json`` gave; `null` when it is NULL. Other programs may have written deeper values than our
+    /// edge lets in.
+    func json(_ column: Int) throws(MemoryError) -> JSON {
+        guard let text = optionalText(column) else { return .null }
+        guard let json = try? JSON.parse(Array(text.utf8), maxDepth: 128) else { throw mismatch(column, "JSON") }
+        return json
     }
 
     func isNull(_ column: Int) -> Bool {

@@ -14,6 +14,37 @@ protocol ShortTermStore: Sendable {
         removing keys: [String], with entries: [ShortTermEntry], deadline: Deadline
     ) async throws(MemoryError)
 
+    /// Reads a value and lets it live on from now.
+    func get(touching key: String, timeToLive: Duration, deadline: Deadline) async throws(MemoryError) -> [UInt8]?
+
+    /// Removes values and lists.
+    ///
+    /// - Returns: how many of the keys there were.
+    func remove(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> Int
+
+    /// Removes everything whose key begins with a prefix. Looks at every key there is: for rare occasions.
+    func removeAll(prefix: String, deadline: Deadline) async throws(MemoryError) -> Int
+
+    /// Adds values to the end of a list, of which only the last stay; it lives on from now.
+    ///
+    /// - Returns: how many values it has now.
+    func append(
+        _ values: [[UInt8]], to key: String, keepingLast count: Int, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> Int
+
+    /// The last values of a list, in order; it lives on from now.
+    func last(
+        _ count: Int, of key: String, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> [[UInt8]]
+
+    /// Counts a call against a rate.
+    ///
+    /// - Returns: nil when it conforms, else how long to wait.
+    func take(_ key: String, _ limit: RateLimit, deadline: Deadline) async throws(MemoryError) -> Duration?
+
+    /// How many values it has dropped because it was full.
+    func evicted(deadline: Deadline) async throws(MemoryError) -> Int
+
     /// Whether the store answers.
     func ping(deadline: Deadline) async throws(MemoryError)
 

@@ -41,6 +41,11 @@ protocol VectorStore: Sendable {
     /// Removes points; those that are not there count as removed.
     func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError)
 
+    /// The dense vectors of points; those that are not there are left out.
+    func vectors(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: [Float]]
+
     /// Searches, one answer for each query in the same order.
     func search(
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
@@ -56,9 +61,9 @@ protocol VectorStore: Sendable {
     func close() async
 }
 
-/// A memory's vectors, with the part of it that searches filter and rank by.
+/// A subject's vectors, with the part of it that searches filter and rank by.
 struct VectorPoint: Sendable {
-    let record: MemoryRecord
+    let subject: PointSubject
     /// Unit length, 1536 numbers.
     let dense: [Float]
     let sparse: SparseVector
@@ -75,6 +80,8 @@ struct VectorQuery: Sendable {
     /// By words, if set.
     var sparse: SparseVector?
     var filter: RecallFilter
+    /// Only chunks of this document.
+    var documentID: String?
     /// How many candidates of each kind.
     var limit: Int
     /// Expired memories are left out as of this moment.

@@ -23,6 +23,9 @@ func sha256(_ parts: String...) -> [UInt8] {
     return Array(hash.finalize())
 }
 
+/// SHA-256 of a text's bytes, as any other program computes it.
+func sha256(plain text: String) -> [UInt8] { Array(SHA256.hash(data: Array(text.utf8))) }
+
 private func lengthPrefix(_ part: String) -> [UInt8] {
     let count = UInt64(part.utf8.count)
     return (0..<8).map { UInt8(truncatingIfNeeded: count >> (56 - 8 * $0)) }

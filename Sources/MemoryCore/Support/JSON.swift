@@ -32,7 +32,10 @@ public struct JSONObject: Sendable {
     public private(set) var members: [Member]
 
     /// Makes an object of members whose keys differ.
-    init(members: [Member] = []) { self.members = members }
+    init(members: [Member]) { self.members = members }
+
+    /// An object without members.
+    public init() { self.init(members: []) }
 
     /// The value of a key; setting nil removes it.
     public subscript(key: String) -> JSON? {

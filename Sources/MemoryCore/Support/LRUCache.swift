@@ -14,6 +14,8 @@ struct LRUCache<Key: Hashable, Value> {
     private var places: [Key: Int] = [:]
     private var newest: Int?
     private var oldest: Int?
+    /// How many entries had to go for others.
+    private(set) var evicted = 0
     /// The cost of everything that is kept.
     private(set) var cost = 0
 
@@ -21,6 +23,9 @@ struct LRUCache<Key: Hashable, Value> {
     init(capacity: Int) { self.capacity = max(1, capacity) }
 
     var count: Int { places.count }
+
+    /// Every key, in no order.
+    var keys: some Sequence<Key> { places.keys }
 
     mutating func value(for key: Key) -> Value? {
         guard let place = places[key] else { return nil }
@@ -35,7 +40,10 @@ struct LRUCache<Key: Hashable, Value> {
     mutating func insert(_ value: Value, for key: Key, cost: Int = 1) {
         removeValue(for: key)
         guard cost <= capacity else { return }
-        while self.cost + cost > capacity, let place = oldest, let node = nodes[place] { removeValue(for: node.key) }
+        while self.cost + cost > capacity, let place = oldest, let node = nodes[place] {
+            removeValue(for: node.key)
+            evicted += 1
+        }
         let node = Node(key: key, value: value, cost: cost)
         let place: Int
         if let reused = free.popLast() {

@@ -6,5 +6,7 @@ package enum LogKey {
     package static let name = "name"
     package static let address = "address"
     package static let memory = "memory.id"
+    package static let client = "client.id"
+    package static let count = "count"
     package static let model = "embedding.model"
 }

@@ -11,6 +11,7 @@ final class ValkeyStore: ShortTermStore {
 
     private let connections: [ValkeyConnection]
     private let turn = Atomic<Int>(0)
+    private let errors = StoreErrors(.valkey)
 
     init(_ configuration: ValkeyConfiguration, logger: Logger) async throws(MemoryError) {
         var connections: [ValkeyConnection] = []
@@ -54,6 +55,89 @@ final class ValkeyStore: ShortTermStore {
         _ = try await send(commands, deadline)
     }
 
+    func get(touching key: String, timeToLive: Duration, deadline: Deadline) async throws(MemoryError) -> [UInt8]? {
+        try check(key, [])
+        let answer = try await run([["GETEX", key, "PX", String(timeToLive.wholeMilliseconds)]], deadline)
+        if case .bytes(let bytes)? = answer.replies.first { return bytes }
+        return nil
+    }
+
+    func remove(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> Int {
+        for key in keys { try check(key, []) }
+        return Self.count(try await run([["DEL"] + keys], deadline).replies.first)
+    }
+
+    func removeAll(prefix: String, deadline: Deadline) async throws(MemoryError) -> Int {
+        // What a pattern gives a meaning is meant as itself.
+        let pattern = prefix.map { "*?[]\\^".contains($0) ? "\\\($0)" : String($0) }.joined() + "*"
+        var cursor = "0"
+        var removed = 0
+        repeat {
+            let answer = try await run([["SCAN", cursor, "MATCH", pattern, "COUNT", "1000"]], deadline)
+            guard case .array(let parts)? = answer.replies.first, parts.count == 2, case .bytes(let next) = parts[0],
+                case .array(let found) = parts[1]
+            else { throw .badReply(.valkey, "SCAN") }
+            cursor = String(decoding: next, as: UTF8.self)
+            let keys = found.compactMap { key -> [UInt8]? in if case .bytes(let bytes) = key { bytes } else { nil } }
+            if !keys.isEmpty {
+                removed += Self.count(try await send([[Array("DEL".utf8)] + keys], deadline).replies.first)
+            }
+        } while cursor != "0"
+        return removed
+    }
+
+    func append(
+        _ values: [[UInt8]], to key: String, keepingLast count: Int, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> Int {
+        for value in values { try check(key, value) }
+        let push = [Array("RPUSH".utf8), Array(key.utf8)] + values
+        let rest = [["LTRIM", key, "-\(count)", "-1"], ["PEXPIRE", key, String(timeToLive.wholeMilliseconds)]]
+        let answer = try await send([push] + rest.map { $0.map { Array($0.utf8) } }, deadline)
+        return min(count, Self.count(answer.replies.first))
+    }
+
+    func last(
+        _ count: Int, of key: String, timeToLive: Duration, deadline: Deadline
+    ) async throws(MemoryError) -> [[UInt8]] {
+        try check(key, [])
+        let answer = try await run(
+            [["LRANGE", key, "-\(count)", "-1"], ["PEXPIRE", key, String(timeToLive.wholeMilliseconds)]], deadline)
+        guard case .array(let items)? = answer.replies.first else { throw .badReply(.valkey, "LRANGE") }
+        return items.compactMap { item in if case .bytes(let bytes) = item { bytes } else { nil } }
+    }
+
+    /// ``RateLimit/take(_:now:)`` by the server's clock, in one step, so that any number of gateways count together.
+    private static let takeScript = """
+        local time = redis.call('TIME')
+        local now = time[1] * 1000000 + time[2]
+        local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + ARGV[1]
+        if arrival - now > tonumber(ARGV[2]) then return arrival - now - ARGV[2] end
+        redis.call('SET', KEYS[1], string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000))
+        return 0
+        """
+
+    func take(_ key: String, _ limit: RateLimit, deadline: Deadline) async throws(MemoryError) -> Duration? {
+        try check(key, [])
+        let answer = try await run(
+            [["EVAL", Self.takeScript, "1", key, String(limit.interval), String(limit.tolerance)]], deadline)
+        guard case .int(let wait)? = answer.replies.first else { throw .badReply(.valkey, "EVAL") }
+        return wait > 0 ? .microseconds(wait) : nil
+    }
+
+    func evicted(deadline: Deadline) async throws(MemoryError) -> Int {
+        let answer = try await run([["INFO", "stats"]], deadline)
+        guard case .bytes(let info)? = answer.replies.first,
+            let line = String(decoding: info, as: UTF8.self).split(whereSeparator: \.isNewline)
+                .first(where: { $0.hasPrefix("evicted_keys:") }),
+            let count = Int(line.dropFirst("evicted_keys:".count))
+        else { throw .badReply(.valkey, "INFO stats") }
+        return count
+    }
+
+    private static func count(_ reply: ValkeyReply?) -> Int {
+        if case .int(let count)? = reply { Int(clamping: count) } else { 0 }
+    }
+
     func ping(deadline: Deadline) async throws(MemoryError) {
         _ = try await run([["PING"]], deadline)
     }
@@ -92,6 +176,7 @@ final class ValkeyStore: ShortTermStore {
             } catch {
                 attempt += 1
                 guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else {
+                    errors.count(error)
                     throw error
                 }
             }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Configuration
+import CoreMetrics
 import Hummingbird
 import Logging
 import MemoryCore
@@ -29,6 +30,7 @@ struct ServeCommand: AsyncParsableCommand {
             return (gateway, try MemoryConfiguration(reader: reader))
         }
         GatewayLogging.bootstrap(level: gateway.logLevel)
+        MetricsSystem.bootstrap(MetricsRegistry.shared)
         let logger = Logger(label: "memory-gateway")
         let memory = try await failing { () throws(MemoryError) in
             try await Memory.open(configuration, logger: logger)
@@ -41,7 +43,9 @@ struct ServeCommand: AsyncParsableCommand {
                 "vectors": "\(memory.places.vectors)", "short_term": "\(memory.places.shortTerm)",
                 LogKey.model: "\(memory.embeddingModel)",
             ])
-        logger.warning("There are no keys: whoever reaches this address reads and writes every memory")
+        if try await failing({ () throws(MemoryError) in try await memory.isOpen() }) {
+            logger.warning("There are no API keys: whoever reaches this address reads and writes every memory")
+        }
         // Services end in the reverse of this order: the listener first, then the memory that it needs.
         var group = ServiceGroupConfiguration(
             services: [memory, application], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)

@@ -56,6 +56,7 @@ struct ErrorMiddleware: RouterMiddleware {
             self.status = status
             switch status {
             case .notFound: (code, message) = ("not_found", "There is no such route")
+            case .methodNotAllowed: (code, message) = ("method_not_allowed", "This route has no such method")
             case .contentTooLarge: (code, message) = ("too_large", "The body is too large")
             case .unsupportedMediaType:
                 (code, message) = ("unsupported_media_type", "The body must be application/json, and not compressed")
@@ -79,14 +80,15 @@ struct ErrorMiddleware: RouterMiddleware {
 
     private static func response(_ error: MemoryError, requestID: String) -> Response {
         var response = response(Problem(error), requestID: requestID)
-        if response.status == .serviceUnavailable {
-            let seconds = error.retryAfter.map { max(1, $0.components.seconds) } ?? 1
+        if [.serviceUnavailable, .tooManyRequests].contains(response.status) {
+            let seconds = error.retryAfter.map { max(1, $0.components.seconds + 1) } ?? 1
             response.headers[.retryAfter] = String(seconds)
         }
+        if response.status == .unauthorized { response.headers[.wwwAuthenticate] = "Bearer" }
         return response
     }
 
-    private static func response(_ problem: Problem, requestID: String) -> Response {
+    static func response(_ problem: Problem, requestID: String) -> Response {
         var writer = JSONWriter()
         problem.write(to: &writer, requestID: requestID)
         return .json(writer.bytes, status: problem.status)
@@ -102,6 +104,9 @@ extension MemoryError {
         case .conflict: .conflict
         case .tooLarge: .contentTooLarge
         case .unprocessable: .unprocessableContent
+        case .unauthorized: .unauthorized
+        case .forbidden: .forbidden
+        case .rateLimited: .tooManyRequests
         // A primary store that does not answer in time is as good as away; other waits are the request's own.
         case .timeout: store?.isPrimary == true ? .serviceUnavailable : .gatewayTimeout
         default: .serviceUnavailable

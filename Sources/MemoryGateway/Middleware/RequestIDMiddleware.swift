@@ -4,9 +4,10 @@ import Hummingbird
 extension HTTPField.Name {
     static let requestID = requiredName("X-Request-Id")
     static let idempotencyKey = requiredName("Idempotency-Key")
+    static let lastEventID = requiredName("Last-Event-ID")
 
     /// A name from a literal of this program.
-    private static func requiredName(_ name: String) -> HTTPField.Name {
+    static func requiredName(_ name: String) -> HTTPField.Name {
         guard let field = HTTPField.Name(name) else { preconditionFailure("\(name) is no field name") }
         return field
     }
@@ -22,6 +23,9 @@ struct RequestIDMiddleware: RouterMiddleware {
         context.requestID = Self.accepted(request.headers[.requestID]) ?? Self.fresh()
         var response = try await next(request, context)
         response.headers[.requestID] = context.requestID
+        // Memories are nobody's to keep or to guess at on the way.
+        response.headers[.xContentTypeOptions] = "nosniff"
+        if response.headers[.cacheControl] == nil { response.headers[.cacheControl] = "no-store" }
         return response
     }
 
@@ -35,7 +39,7 @@ struct RequestIDMiddleware: RouterMiddleware {
         return isHarmless ? id : nil
     }
 
-    private static func fresh() -> String {
+    static func fresh() -> String {
         let bits = [UInt64.random(in: .min ... .max), UInt64.random(in: .min ... .max)]
         return bits.map { bits in
             let text = String(bits, radix: 16)

@@ -1,42 +1,54 @@
 import Hummingbird
 import MemoryCore
 
-struct HealthRoutes {
-    let memory: Memory
+/// Whether the gateway and its stores serve. Open to everyone, so that a proxy can ask.
+enum HealthRoutes {
+    static let endpoints: [Endpoint] = [
+        Endpoint(
+            method: .get, path: "/health", tag: "Operations", summary: "Whether every store answers", tenancy: .open,
+            writes: false, answers: [.ok("Health", "Every store is up.")], errors: [503]
+        ) { call in
+            let health = await call.memory.health()
+            return .json(
+                Self.body(health, call.memory).encoded, status: health.isHealthy ? .ok : .serviceUnavailable)
+        },
+        Endpoint(
+            method: .get, path: "/health/live", tag: "Operations", summary: "Whether the process runs", tenancy: .open,
+            writes: false, answers: [.ok("Status")]
+        ) { _ in .json(Self.status("alive").encoded) },
+        Endpoint(
+            method: .get, path: "/health/ready", tag: "Operations", summary: "Whether the primary store serves",
+            tenancy: .open, writes: false, answers: [.ok("Status")], errors: [503]
+        ) { call in
+            await call.memory.isReady()
+                ? .json(Self.status("ready").encoded)
+                : .json(Self.status("not_ready").encoded, status: .serviceUnavailable)
+        },
+    ]
 
-    func add(to router: Router<GatewayContext>) {
-        router.get("/health") { _, _ in
-            let health = await memory.health()
-            return Response.json(body(health), status: health.isHealthy ? .ok : .serviceUnavailable)
-        }
-        router.get("/health/live") { _, _ in Response.json(status("alive")) }
-        router.get("/health/ready") { _, _ in
-            await memory.isReady()
-                ? Response.json(status("ready")) : Response.json(status("not_ready"), status: .serviceUnavailable)
-        }
+    private static func status(_ text: String) -> JSONObject { ["status": .string(text)] }
+
+    private static func body(_ health: Memory.Health, _ memory: Memory) -> JSONObject {
+        var dependencies = JSONObject()
+        for (store, isUp) in health.dependencies { dependencies[store.description] = isUp ? "up" : "down" }
+        return [
+            "status": health.isHealthy ? "healthy" : "degraded", "dependencies": .object(dependencies),
+            "embeddings": .string(memory.embeddingModel), "uptime_seconds": .int(health.uptime.components.seconds),
+            "version": .string(GatewayVersion.current),
+        ]
     }
 
-    private func status(_ text: String) -> [UInt8] { JSON.object(["status": .string(text)]).encoded }
-
-    private func body(_ health: Memory.Health) -> [UInt8] {
-        var writer = JSONWriter()
-        writer.beginObject()
-        writer.key("status")
-        writer.string(health.isHealthy ? "healthy" : "degraded")
-        writer.key("dependencies")
-        writer.beginObject()
-        for (store, isUp) in health.dependencies {
-            writer.key(store.description)
-            writer.string(isUp ? "up" : "down")
-        }
-        writer.endObject()
-        writer.key("embeddings")
-        writer.string(memory.embeddingModel)
-        writer.key("uptime_seconds")
-        writer.int(health.uptime.components.seconds)
-        writer.key("version")
-        writer.string(GatewayVersion.current)
-        writer.endObject()
-        return writer.bytes
-    }
+    static let schemas: [(String, JSON)] = [
+        (
+            "Health",
+            Schema.object([
+                "status": Schema.choice(["healthy", "degraded"]),
+                "dependencies": [
+                    "type": "object", "additionalProperties": Schema.choice(["up", "down"]),
+                    "description": "Each store by its name, and whether it is up.",
+                ],
+                "embeddings": Schema.string(), "uptime_seconds": Schema.integer(), "version": Schema.string(),
+            ])
+        ), ("Status", Schema.object(["status": Schema.choice(["alive", "ready", "not_ready"])])),
+    ]
 }

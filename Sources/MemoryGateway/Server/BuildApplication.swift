@@ -8,7 +8,7 @@ func buildApplication(
     memory: Memory, configuration: GatewayConfiguration, logger: Logger
 ) -> some ApplicationProtocol {
     Application(
-        router: buildRouter(memory: memory),
+        router: buildRouter(memory: memory, configuration: configuration),
         configuration: ApplicationConfiguration(
             address: .hostname(configuration.host, port: configuration.port), serverName: nil),
         onServerRunning: { channel in
@@ -18,16 +18,16 @@ func buildApplication(
         logger: logger)
 }
 
-func buildRouter(memory: Memory) -> Router<GatewayContext> {
-    let router = Router(context: GatewayContext.self)
+func buildRouter(
+    memory: Memory, configuration: GatewayConfiguration = GatewayConfiguration()
+) -> Router<GatewayContext> {
+    let router = Router(context: GatewayContext.self, options: .autoGenerateHeadEndpoints)
     router.addMiddleware {
+        MetricsMiddleware()
         RequestIDMiddleware()
         ErrorMiddleware()
     }
-    HealthRoutes(memory: memory).add(to: router)
-    let group = router.group("/api/v1/memory")
-    RememberRoutes(memory: memory).add(to: group)
-    RecallRoutes(memory: memory).add(to: group)
-    RecordRoutes(memory: memory).add(to: group)
+    let admission = Admission(memory: memory, rates: configuration.rates, proxies: configuration.proxies)
+    EndpointRouter(memory: memory, admission: admission).add(Endpoint.all, to: router)
     return router
 }

@@ -11,9 +11,16 @@ struct GatewayConfiguration: Sendable {
     /// From which level on to log.
     var logLevel = Logger.Level.info
 
+    /// How often callers may call.
+    var rates = Admission.RateLimits()
+    /// Whose word on a caller's address counts.
+    var proxies = TrustedProxies.none
+
     init() {}
 
     /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `LOG_LEVEL` (info)
+    /// - `RATE_LIMIT_PER_KEY`, `RATE_LIMIT_PER_ADDRESS` (calls a second, 0.01...1,000,000; none), `RATE_LIMIT_BURST`
+    ///   (one second's calls), `TRUSTED_PROXIES` (none)
     ///
     /// - Throws: ``MemoryError`` with `configuration`, naming the variable.
     init(reader: ConfigReader) throws(MemoryError) {
@@ -21,11 +28,22 @@ struct GatewayConfiguration: Sendable {
         host = settings.string("API_HOST") ?? host
         let ports = (try settings.int("API_PORT", 0...65_535), try settings.int("PORT", 0...65_535))
         port = ports.0 ?? ports.1 ?? port
+        try readRates(settings)
+        if let list = settings.string("TRUSTED_PROXIES") { proxies = try TrustedProxies(list) }
         guard let name = settings.string("LOG_LEVEL") else { return }
         guard let level = Logger.Level(rawValue: name.lowercased()) else {
             let levels = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
             throw Settings.wrong("LOG_LEVEL", "one of \(levels)")
         }
         logLevel = level
+    }
+
+    private mutating func readRates(_ settings: Settings) throws(MemoryError) {
+        let burst = try settings.int("RATE_LIMIT_BURST", 1...1_000_000)
+        func limit(_ name: String) throws(MemoryError) -> RateLimit? {
+            try settings.double(name, 0.01...1_000_000).map { RateLimit(perSecond: $0, burst: burst) }
+        }
+        rates.perKey = try limit("RATE_LIMIT_PER_KEY")
+        rates.perAddress = try limit("RATE_LIMIT_PER_ADDRESS")
     }
 }

@@ -1,10 +1,16 @@
 import Hummingbird
+import NIOCore
 
 /// What travels with a request.
 struct GatewayContext: RequestContext {
     var coreContext: CoreRequestContextStorage
     /// The request's id: the caller's, or one that was made here.
     var requestID = ""
+    /// The address at the other end of the connection.
+    let address: String?
 
-    init(source: Source) { coreContext = .init(source: source) }
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        address = source.channel.remoteAddress?.ipAddress
+    }
 }

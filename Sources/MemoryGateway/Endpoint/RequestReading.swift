@@ -7,11 +7,8 @@ extension Request {
     /// The body as a JSON object.
     ///
     /// - Throws: 415 for another type or a compressed body, 413 for one over the limit, 400 for malformed JSON.
-    func jsonObject(maxBytes: Int = 1 << 20) async throws -> JSONObject {
-        let type = headers[.contentType]?.split(separator: ";").first.map { $0.lowercased() }
-        guard type?.filter({ $0 != " " }) == "application/json", isPlain else {
-            throw HTTPError(.unsupportedMediaType)
-        }
+    func jsonObject(maxBytes: Int) async throws -> JSONObject {
+        try requireType("application/json")
         if let length = headers[.contentLength].flatMap(Int.init), length > maxBytes {
             throw HTTPError(.contentTooLarge)
         }
@@ -19,41 +16,54 @@ extension Request {
         return try JSONObject(request: Array(buffer.readableBytesView))
     }
 
-    private var isPlain: Bool {
-        headers[.contentEncoding].map { $0.lowercased() == "identity" } ?? true
+    /// - Throws: 415 for another type or a compressed body.
+    func requireType(_ wanted: String) throws {
+        let type = headers[.contentType]?.split(separator: ";").first.map { $0.lowercased() }
+        let isPlain = headers[.contentEncoding].map { $0.lowercased() == "identity" } ?? true
+        guard type?.filter({ $0 != " " }) == wanted, isPlain else { throw HTTPError(.unsupportedMediaType) }
     }
 
-    /// The query parameters as the fields of an object. `client_id`, `k` and `min_score` become numbers where they are
-    /// ones; a parameter that comes twice is an error, as a repeated key is.
-    func queryObject() throws(MemoryError) -> JSONObject {
+    /// The query parameters as the fields of an object, numbers where the endpoint wants numbers; a parameter that comes
+    /// twice is an error, as a repeated key is.
+    func queryObject(_ parameters: [Endpoint.Parameter]) throws(MemoryError) -> JSONObject {
         var object = JSONObject()
         for pair in (uri.query ?? "").split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard let name = parts[0].percentDecoded, let value = (parts.count > 1 ? parts[1] : "").percentDecoded
+            guard let name = parts[0].percentDecoded(plusIsSpace: true),
+                let value = (parts.count > 1 ? parts[1] : "").percentDecoded(plusIsSpace: true)
             else {
                 throw MemoryError(invalid: "The query is not percent-encoded UTF-8")
             }
+            guard !value.utf8.contains(0) else {
+                throw MemoryError(invalid: "\(name) must not contain NUL", field: name)
+            }
             guard object[name] == nil else { throw MemoryError(invalid: "\(name) is given twice", field: name) }
-            object[name] = ["client_id", "k", "min_score"].contains(name) ? Self.number(value) : .string(value)
+            let isNumber = parameters.contains { $0.name == name && $0.isNumber }
+            object[name] = isNumber ? Self.number(value) : .string(value)
         }
         return object
     }
 
-    private static func number(_ text: String) -> JSON {
+    static func number(_ text: String) -> JSON {
         if let value = Int64(text) { return .int(value) }
         if let value = Double(text), value.isFinite { return .double(value) }
         return .string(text)
     }
 }
 
+extension Endpoint.Parameter {
+    /// Whether its value is a number: a row's id in a path is a text until it is read as one.
+    var isNumber: Bool { ["integer", "number"].contains(schema["type"]?.string ?? "") && (!isInPath || name == "client_id") }
+}
+
 extension Substring {
-    /// The text that was percent-encoded, with `+` for a space; nil when it is none, or not UTF-8.
-    fileprivate var percentDecoded: String? {
+    /// The text that was percent-encoded; nil when it is none, or not UTF-8.
+    func percentDecoded(plusIsSpace: Bool) -> String? {
         var bytes: [UInt8] = []
         var rest = utf8[...]
         while let byte = rest.popFirst() {
             switch byte {
-            case UInt8(ascii: "+"): bytes.append(0x20)
+            case UInt8(ascii: "+") where plusIsSpace: bytes.append(0x20)
             case UInt8(ascii: "%"):
                 guard let high = rest.popFirst(), let low = rest.popFirst(),
                     let first = Character(Unicode.Scalar(high)).hexDigitValue,

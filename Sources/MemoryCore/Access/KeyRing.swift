@@ -1,0 +1,122 @@
+import Logging
+import Synchronization
+
+/// Knows the keys: those of the settings, and those of the primary store, which it looks at again every few seconds. A
+/// revoked key ends within that time; a new one works at once, because an unknown one is looked for.
+final class KeyRing: Sendable {
+    private struct Entry {
+        let hash: [UInt8]
+        let access: Access
+        let expiresAt: Timestamp?
+    }
+
+    private struct State {
+        var entries: [Entry] = []
+        var isLoaded = false
+        var freshUntil = Deadline.after(.zero)
+        var mayLookAgain = Deadline.after(.zero)
+    }
+
+    /// For how long keys are not looked at again; a revocation is known everywhere after this.
+    private static let life: Duration = .seconds(10)
+    /// How often unknown keys make us look, at most.
+    private static let pause: Duration = .milliseconds(500)
+
+    private let database: any SQLDatabase
+    private let fixed: [Entry]
+    private let state = Mutex(State())
+    private let loads = SingleFlight<String, Bool>()
+
+    /// - Parameter keys: the keys of the settings, each for everything.
+    init(database: any SQLDatabase, keys: [Secret]) {
+        self.database = database
+        fixed = keys.enumerated().map { index, key in
+            Entry(
+                hash: sha256(plain: key.revealed),
+                access: Access(keyID: "settings-\(index + 1)", clients: nil, canWrite: true, canShare: true),
+                expiresAt: nil)
+        }
+    }
+
+    /// What a presented key allows; without any key here, everything.
+    ///
+    /// - Throws: ``MemoryError``: `unauthorized`; `unavailable` while the keys could not be read even once.
+    func access(_ presented: String?) async throws(MemoryError) -> Access {
+        var entries = try await current()
+        if entries.isEmpty { return .open }
+        guard let presented else { throw MemoryError(.unauthorized, "An API key is required") }
+        let hash = sha256(plain: presented)
+        if let access = Self.find(hash, entries) { return access }
+        if KeyText.isWellFormed(presented), mayLookAgain() {
+            entries = try await reload()
+            if let access = Self.find(hash, entries) { return access }
+        }
+        throw MemoryError(.unauthorized, "The API key is not known")
+    }
+
+    /// Whether there are any keys.
+    func isOpen() async throws(MemoryError) -> Bool { try await current().isEmpty }
+
+    /// Forgets what is known, after a change by this process.
+    func refresh() { state.withLock { $0.freshUntil = .after(.zero) } }
+
+    private func current() async throws(MemoryError) -> [Entry] {
+        let known = state.withLock { state in
+            state.isLoaded ? (entries: state.entries, isFresh: !state.freshUntil.hasPassed) : nil
+        }
+        // Until the store has answered once, nobody knows whether there are keys: then nothing is open.
+        guard let known else { return try await reload() }
+        if known.isFresh { return fixed + known.entries }
+        do throws(MemoryError) {
+            return try await reload()
+        } catch {
+            // What was known goes on while the store is away: a request that needs the store fails by itself.
+            state.withLock { $0.freshUntil = .after(.seconds(1)) }
+            return fixed + known.entries
+        }
+    }
+
+    private func reload() async throws(MemoryError) -> [Entry] {
+        _ = try await loads.run("all") { () throws(MemoryError) in
+            let keys = try await self.database.read(deadline: .after(.seconds(1))) { session throws(MemoryError) in
+                try KeyRepository(session: session).hashes()
+            }
+            let now = Timestamp.now
+            let entries = keys.filter { $0.key.isLive(at: now) }.map { key, hash in
+                Entry(
+                    hash: hash,
+                    access: Access(
+                        keyID: "key-\(key.id)", clients: key.clients.map { Set($0) }, canWrite: key.canWrite,
+                        canShare: key.canShare), expiresAt: key.expiresAt)
+            }
+            self.state.withLock { state in
+                state.entries = entries
+                state.isLoaded = true
+                state.freshUntil = .after(Self.life)
+            }
+            return true
+        }
+        return fixed + state.withLock { $0.entries }
+    }
+
+    private func mayLookAgain() -> Bool {
+        state.withLock { state in
+            guard state.mayLookAgain.hasPassed else { return false }
+            state.mayLookAgain = .after(Self.pause)
+            return true
+        }
+    }
+
+    /// Compares with every key in the same time, whichever it is and however much of it fits.
+    private static func find(_ hash: [UInt8], _ entries: [Entry]) -> Access? {
+        var found: Access?
+        let now = Timestamp.now
+        for entry in entries {
+            let difference = zip(entry.hash, hash).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) }
+            if difference == 0, entry.hash.count == hash.count, entry.expiresAt.map({ $0 > now }) ?? true {
+                found = entry.access
+            }
+        }
+        return found
+    }
+}

@@ -1,0 +1,156 @@
+extension Memory {
+    /// How many chunks are indexed before the answer; more are left to the outbox, because a handbook may have thousands.
+    private static let chunksIndexedAtOnce = 128
+    /// For how long the outbox leaves new chunks to whoever stored them.
+    private static let documentLease: Duration = .seconds(15)
+
+    /// Cuts a document into chunks and stores it, in the place of the one of that id.
+    ///
+    /// - Throws: ``MemoryError``: `invalid_request` or `too_large`, naming the field; `outcome` says what was stored.
+    public func ingest(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
+        try draft.validate()
+        let chunks = Chunker().chunks(draft.content)
+        let deadline = Deadline.after(.seconds(10))
+        let ensured = writer.ensuringClient(draft.clientID)
+        let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
+            try ensured(session)
+            return try DocumentRepository(session: session).replace(
+                draft, chunks: chunks, lease: Self.documentLease)
+        }
+        let indexed = Array(new.prefix(Self.chunksIndexedAtOnce))
+        let errors = await concurrently(indexed) { chunk, _ in await self.storeChunk(chunk, deadline) }
+        settle(indexed.map(\.1), errors, cacheError: nil)
+        let goneErrors = await removePoints(gone, deadline)
+        settle(gone, goneErrors, cacheError: nil)
+        let isComplete = errors.allSatisfy { $0 == nil } && indexed.count == new.count
+        return DocumentReceipt(
+            id: draft.id, chunks: chunks.count, storedIn: [database.name] + (isComplete ? [vectors.name] : []),
+            failed: isComplete ? [] : [vectors.name])
+    }
+
+    private func storeChunk(_ chunk: DocumentChunk, _ deadline: Deadline) async -> MemoryError? {
+        let budget = PointDelivery.Budget(embedding: .seconds(2), vectors: .seconds(2))
+        do throws(MemoryError) {
+            try await delivery.store(.chunk(chunk), budget: budget, deadline: deadline)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// Documents, newest first: a client's own and those that everyone shares; without a client, the shared ones.
+    public func documents(
+        client: Int? = nil, page: PageRequest = PageRequest()
+    ) async throws(MemoryError) -> Page<Document> {
+        try page.validate()
+        let owners = try Self.owners(client)
+        let rows = try await read { session throws(MemoryError) in
+            try DocumentRepository(session: session).list(owners: owners, page: page)
+        }
+        return page.page(rows, id: \.rowID)
+    }
+
+    /// One document with its text: the client's own of that id, else the shared one.
+    ///
+    /// - Throws: ``MemoryError`` with `not_found`.
+    public func document(_ id: String, client: Int? = nil) async throws(MemoryError) -> Document {
+        let owners = try Self.owners(client)
+        let document = try await read { session throws(MemoryError) in
+            try DocumentRepository(session: session).document(id, owners: owners)
+        }
+        return try Self.found(document)
+    }
+
+    /// Deletes a client's own document; without a client, a shared one.
+    ///
+    /// - Throws: ``MemoryError`` with `not_found`.
+    public func deleteDocument(_ id: String, client: Int? = nil) async throws(MemoryError) {
+        let owner = try Self.owners(client)[0]
+        let deadline = Deadline.after(configuration.budgets.remember)
+        let leases = try await database.write(deadline: deadline) { session throws(MemoryError) in
+            try DocumentRepository(session: session).delete(id, clientID: owner, lease: OutboxWorker.inlineLease)
+        }
+        guard let leases else { throw Self.missing }
+        settle(leases, await removePoints(leases, deadline), cacheError: nil)
+    }
+
+    /// Finds the chunks that answer a question best, in a client's own documents and the shared ones; without a client, in
+    /// the shared ones.
+    ///
+    /// When vectors cannot be searched, the primary store's full text answers.
+    ///
+    /// - Parameter limit: how many, 1...100.
+    public func searchDocuments(
+        _ query: String, client: Int? = nil, document: String? = nil, limit: Int = 3
+    ) async throws(MemoryError) -> [DocumentHit] {
+        var request = RecallRequest(query: query, clientID: client ?? 1, limit: limit)
+        request.sources = [.events]
+        try request.validate()
+        let owners = try Self.owners(client)
+        let deadline = Deadline.after(configuration.budgets.recall)
+        let answers: [VectorAnswer]
+        do throws(MemoryError) {
+            answers = try await searchChunks(request, owners, document, deadline)
+        } catch {
+            return try await searchChunkText(request, owners, document, deadline)
+        }
+        var all = VectorAnswer()
+        for answer in answers {
+            all.dense += answer.dense
+            all.sparse += answer.sparse
+        }
+        let ranked = fusion.rank(all, hints: QueryHints(query)).prefix(limit + 8)
+        let keys = ranked.flatMap { entry in owners.map { RecordKey(id: entry.id, clientID: $0) } }
+        let chunks = try await read { session throws(MemoryError) in
+            try DocumentRepository(session: session).chunks(keys)
+        }
+        let byID = Dictionary(chunks.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let hits = ranked.compactMap { entry in
+            byID[entry.id].map { DocumentHit($0, similarity: entry.similarity) }
+        }
+        return Array(hits.prefix(limit))
+    }
+
+    private func searchChunks(
+        _ request: RecallRequest, _ owners: [Int], _ document: String?, _ deadline: Deadline
+    ) async throws(MemoryError) -> [VectorAnswer] {
+        let dense = try await embeddings.vector(
+            ofQuery: request.query, clientID: request.clientID,
+            deadline: deadline.capped(at: configuration.budgets.embedQuery))
+        let queries = owners.map { owner in
+            VectorQuery(
+                clientID: owner, dense: dense, sparse: .query(request.query), filter: RecallFilter(),
+                documentID: document, limit: 50, now: .now)
+        }
+        return try await vectors.search(
+            queries, in: .docChunks, deadline: deadline.capped(at: configuration.budgets.searchVectors))
+    }
+
+    private func searchChunkText(
+        _ request: RecallRequest, _ owners: [Int], _ document: String?, _ deadline: Deadline
+    ) async throws(MemoryError) -> [DocumentHit] {
+        let words = Tokenizer.searchWords(request.query)
+        guard !words.isEmpty else { return [] }
+        let chunks = try await database.read(deadline: deadline.capped(at: configuration.budgets.searchText)) {
+            session throws(MemoryError) in
+            try DocumentRepository(session: session).search(
+                words, owners: owners, documentID: document, limit: request.limit)
+        }
+        return chunks.map { DocumentHit($0, similarity: nil) }
+    }
+
+    /// Whose documents a client sees, the client's own first.
+    private static func owners(_ client: Int?) throws(MemoryError) -> [Int] {
+        guard let client else { return [DocumentRepository.shared] }
+        try Limits.check(clientID: client)
+        return [client, DocumentRepository.shared]
+    }
+}
+
+extension DocumentHit {
+    fileprivate init(_ chunk: DocumentChunk, similarity: Double?) {
+        self.init(
+            documentID: chunk.documentID, index: chunk.index, content: chunk.content, similarity: similarity,
+            metadata: chunk.metadata)
+    }
+}

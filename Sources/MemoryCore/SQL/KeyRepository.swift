@@ -1,0 +1,49 @@
+/// Rows of `api_keys`.
+struct KeyRepository {
+    let session: any SQLSession
+
+    func insert(_ draft: APIKeyDraft, key: Secret) throws(MemoryError) -> APIKey {
+        let clients = draft.clients.map { Set($0).sorted().map { String($0) }.joined(separator: ",") }
+        let rows = try session.query(
+            """
+            INSERT INTO api_keys (name, hint, hash, clients, can_write, can_share, expires_at)
+            VALUES ($1, $2, $3, $4, #bool($5), #bool($6), #moment($7)) RETURNING id
+            """,
+            [
+                .text(draft.name), .text(String(key.revealed.prefix(8))), .bytes(sha256(plain: key.revealed)),
+                .optional(clients), .int(draft.canWrite ? 1 : 0),
+                .int(draft.canShare ?? (draft.clients == nil) ? 1 : 0), .optional(draft.expiresAt),
+            ])
+        guard let id = try rows.first?.int(0), let stored = try keys().first(where: { $0.id == id }) else {
+            throw .badReply(.postgres, "no key id")
+        }
+        return stored
+    }
+
+    /// Every key, newest first.
+    func keys() throws(MemoryError) -> [APIKey] { try hashes().map(\.key) }
+
+    /// Every key with its hash, newest first.
+    func hashes() throws(MemoryError) -> [(key: APIKey, hash: [UInt8])] {
+        let rows = try session.query(
+            """
+            SELECT id, name, hint, clients, can_write, can_share, #time(created_at), #time(expires_at),
+                #time(revoked_at), hash
+            FROM api_keys ORDER BY id DESC
+            """, [])
+        return try rows.map { row throws(MemoryError) in
+            let key = APIKey(
+                id: try row.int(0), name: try row.text(1), hint: try row.text(2),
+                clients: row.optionalText(3).map { $0.split(separator: ",").compactMap { Int($0) } },
+                canWrite: try row.bool(4), canShare: try row.bool(5), createdAt: try row.timestamp(6),
+                expiresAt: try row.optionalTimestamp(7), revokedAt: try row.optionalTimestamp(8))
+            return (key, try row.bytes(9))
+        }
+    }
+
+    /// - Returns: whether there was such a key that was not revoked before.
+    func revoke(_ id: Int64) throws(MemoryError) -> Bool {
+        try session.execute(
+            "UPDATE api_keys SET revoked_at = #now() WHERE id = $1 AND revoked_at IS NULL", [.int(id)]) > 0
+    }
+}

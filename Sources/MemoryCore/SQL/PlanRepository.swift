@@ -1,0 +1,97 @@
+/// Rows of `plans` and `scheduler_runs`.
+struct PlanRepository {
+    let session: any SQLSession
+
+    func insert(_ draft: PlanDraft) throws(MemoryError) -> Int64 {
+        let rows = try session.query(
+            """
+            INSERT INTO plans (plan_title, intent, sop, client_id, metadata)
+            VALUES ($1, $2, #jsonb($3), $4, #jsonb($5)) RETURNING id
+            """,
+            [
+                .text(draft.title), .text(draft.intent), .text(draft.sop.encodedText), .optional(draft.clientID),
+                .json(draft.metadata),
+            ])
+        guard let row = rows.first else { throw .badReply(.postgres, "no plan id") }
+        return try row.int(0)
+    }
+
+    func plan(_ id: Int64, clientID: Int?) throws(MemoryError) -> Plan? {
+        let rows = try session.query(
+            """
+            SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
+                #time(updated_at)
+            FROM plans WHERE id = $1 AND (#int($2) IS NULL OR client_id = $2)
+            """, [.int(id), .optional(clientID)])
+        return try rows.first.map(Self.plan)
+    }
+
+    func list(clientID: Int?, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
+        let rows = try session.query(
+            """
+            SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
+                #time(updated_at)
+            FROM plans
+            WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR status = $2)
+                AND (#bigint($3) IS NULL OR id < $3)
+            ORDER BY id DESC LIMIT $4
+            """, [.optional(clientID), .optional(status?.rawValue), page.before, page.fetch])
+        return try rows.map(Self.plan)
+    }
+
+    /// Writes what a patch changes.
+    ///
+    /// - Throws: ``MemoryError`` with `conflict` when somebody else moved the plan since it was read.
+    func update(_ old: Plan, _ patch: PlanPatch) throws(MemoryError) {
+        let changed = try session.execute(
+            """
+            UPDATE plans SET plan_title = coalesce(#text($3), plan_title), intent = coalesce(#text($4), intent),
+                sop = coalesce(#jsonb($5), sop), metadata = coalesce(#jsonb($6), metadata),
+                status = coalesce(#text($7), status), updated_at = #now()
+            WHERE id = $1 AND status = $2
+            """,
+            [
+                .int(old.id), .text(old.status.rawValue), .optional(patch.title), .optional(patch.intent),
+                .optional(patch.sop?.encodedText), .optional(patch.metadata?.encodedText),
+                .optional(patch.status?.rawValue),
+            ])
+        guard changed > 0 else { throw MemoryError(.conflict, "The plan was moved by someone else; read it again") }
+    }
+
+    private static func plan(_ row: SQLRow) throws(MemoryError) -> Plan {
+        Plan(
+            id: try row.int(0), title: row.optionalText(1) ?? "", intent: row.optionalText(2) ?? "",
+            sop: try row.json(3), clientID: try row.optionalInt(4).map { Int(clamping: $0) },
+            status: Plan.Status(rawValue: try row.text(5)) ?? .draft, metadata: try row.json(6).object ?? JSONObject(),
+            createdAt: try row.timestamp(7), updatedAt: try row.timestamp(8))
+    }
+
+    // MARK: Schedules
+
+    func insert(_ blocks: JSON, of plan: Plan) throws(MemoryError) -> Schedule {
+        let rows = try session.query(
+            """
+            INSERT INTO scheduler_runs (plan_id, schedule_blocks, client_id, metadata)
+            VALUES ($1, #jsonb($2), $3, #jsonb('{}'))
+            RETURNING id, plan_id, #json(schedule_blocks), client_id, status, #time(created_at)
+            """, [.int(plan.id), .text(blocks.encodedText), .optional(plan.clientID)])
+        guard let row = rows.first else { throw .badReply(.postgres, "no schedule id") }
+        return try Self.schedule(row)
+    }
+
+    func schedules(of planID: Int64, page: PageRequest) throws(MemoryError) -> [Schedule] {
+        let rows = try session.query(
+            """
+            SELECT id, plan_id, #json(schedule_blocks), client_id, status, #time(created_at) FROM scheduler_runs
+            WHERE plan_id = $1 AND (#bigint($2) IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+            """, [.int(planID), page.before, page.fetch])
+        return try rows.map(Self.schedule)
+    }
+
+    private static func schedule(_ row: SQLRow) throws(MemoryError) -> Schedule {
+        Schedule(
+            id: try row.int(0), planID: try row.int(1), blocks: try row.json(2),
+            clientID: try row.optionalInt(3).map { Int(clamping: $0) }, status: row.optionalText(4) ?? "",
+            createdAt: try row.timestamp(5))
+    }
+}

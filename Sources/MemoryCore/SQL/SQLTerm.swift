@@ -1,0 +1,70 @@
+/// What the two databases say differently in otherwise equal statements: `#name(argument)` within an ``SQL`` text.
+enum SQLTerm: String {
+    /// A JSON column, read as text.
+    case json
+    /// A bound JSON text, for a JSON column.
+    case jsonb
+    /// A timestamp column, read as microseconds since 1970.
+    case time
+    /// Bound microseconds since 1970, for a timestamp column.
+    case moment
+    /// The current moment, for a timestamp column. Its argument is empty.
+    case now
+    /// A condition: one of a bound list of texts.
+    case anyText
+    /// A condition: one of a bound list of integers.
+    case anyInt
+    /// A condition on `event_type`: the row is a record, of any ``RecordKind``.
+    case record
+    /// A bound value whose type PostgreSQL cannot tell from where it stands.
+    case int, bigint, text, float, bool
+
+    private func said(_ argument: Substring, _ dialect: SQLDialect) -> String {
+        if self == .record {
+            // Word for word the condition of the full-text index, or PostgreSQL does not use it.
+            return
+                "(\(argument) LIKE 'memory:%' OR \(argument) LIKE 'agent_memory:%' OR \(argument) = 'reflection')"
+        }
+        guard dialect == .postgres else {
+            return switch self {
+            case .now: "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
+            case .anyText, .anyInt: "IN (SELECT value FROM json_each(\(argument)))"
+            default: String(argument)
+            }
+        }
+        return switch self {
+        case .json: "\(argument)::text"
+        case .jsonb: "\(argument)::jsonb"
+        case .time: "(extract(epoch FROM \(argument)) * 1000000)::bigint"
+        case .moment: "(timestamp 'epoch' + \(argument)::bigint * interval '1 microsecond')"
+        case .now: "(now() AT TIME ZONE 'utc')"
+        case .anyText: "= ANY (\(argument)::text[])"
+        case .anyInt: "= ANY (\(argument)::bigint[])"
+        case .int: "\(argument)::int"
+        case .bigint: "\(argument)::bigint"
+        case .text: "\(argument)::text"
+        case .float: "\(argument)::float8"
+        case .bool: "(\(argument)::int <> 0)"
+        case .record: ""
+        }
+    }
+
+    /// Replaces every term; a term's argument has no parentheses of its own.
+    static func expand(_ text: String, _ dialect: SQLDialect) -> String {
+        guard text.utf8.contains(UInt8(ascii: "#")) else { return text }
+        var result = ""
+        var rest = text[...]
+        while let mark = rest.firstIndex(of: "#") {
+            result += rest[..<mark]
+            rest = rest[rest.index(after: mark)...]
+            guard let open = rest.firstIndex(of: "("), let close = rest[open...].firstIndex(of: ")"),
+                let term = SQLTerm(rawValue: String(rest[..<open]))
+            else {
+                preconditionFailure("No term in \(rest.prefix(20))")
+            }
+            result += term.said(rest[rest.index(after: open)..<close], dialect)
+            rest = rest[rest.index(after: close)...]
+        }
+        return result + rest
+    }
+}

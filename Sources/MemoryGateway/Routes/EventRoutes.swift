@@ -1,0 +1,173 @@
+import Hummingbird
+import MemoryCore
+import NIOCore
+import ServiceLifecycle
+import Synchronization
+
+enum EventRoutes {
+    private static let path = "/api/v1/memory/events"
+    private static let type = Endpoint.Parameter.query(
+        "event_type", Schema.string(1...100), "Only events of this type.", example: "task.created")
+    private static let source = Endpoint.Parameter.query(
+        "event_source", Schema.string(1...50), "Only events from this source.", example: "n8n")
+
+    static let endpoints: [Endpoint] = [
+        Endpoint(
+            method: .post, path: path, tag: "Events", summary: "Stores what happened", tenancy: .optionalClient(.body),
+            writes: true, body: .json("EventDraft"), answers: [.created("Event")], errors: [413, 422]
+        ) { call in
+            let event = try await call.memory.log(try EventDraft(call.body, client: call.client))
+            return .json(event.json.encoded, status: .created)
+        },
+        Endpoint(
+            method: .get, path: path, tag: "Events", summary: "Events, memories included, newest first",
+            tenancy: .optionalClient(.query), writes: false,
+            parameters: [
+                type, source,
+                .query("start_date", Schema.timestamp, "Stored at this moment or later.", example: "2026-01-01T00:00:00Z"),
+                .query("end_date", Schema.timestamp, "Stored at this moment or earlier.", example: "2026-12-31T00:00:00Z"),
+            ] + Endpoint.Parameter.page, answers: [.ok("EventPage")]
+        ) { call in
+            .page(
+                try await call.memory.events(try EventFilter(call), page: try PageRequest(call.queryFields)), \.json)
+        },
+        Endpoint(
+            method: .get, path: path + "/stats", tag: "Events", summary: "How many events there are, by type and source",
+            tenancy: .optionalClient(.query), writes: false,
+            parameters: [.since("Only events stored at this moment or later.")], answers: [.ok("EventStatistics")]
+        ) { call in
+            var filter = try EventFilter(call)
+            filter.since = try call.queryFields.timestamp("since")
+            return .json(try await call.memory.eventStatistics(filter).json.encoded)
+        },
+        Endpoint(
+            method: .get, path: path + "/stream", tag: "Events",
+            summary: "Events as they are stored (server-sent events); resumes after `Last-Event-ID`",
+            tenancy: .optionalClient(.query), writes: false, parameters: [type, source],
+            answers: [
+                Endpoint.Answer(
+                    status: .ok, schema: nil, text: "One event each: `id`, `event` (its type), `data` (as JSON).",
+                    contentType: "text/event-stream")
+            ], handle: stream),
+        Endpoint(
+            method: .get, path: path + "/{id}", tag: "Events", summary: "One event", tenancy: .optionalClient(.query),
+            writes: false, parameters: [.path("id", Schema.rowID, "The event's id.", example: 42)],
+            answers: [.ok("Event")], errors: [404]
+        ) { call in
+            .json(try await call.memory.event(try call.id("id"), client: call.client).json.encoded)
+        },
+    ]
+
+    // MARK: The stream
+
+    @Sendable private static func stream(_ call: Call) async throws -> Response {
+        let filter = try EventFilter(call)
+        var after: Int64?
+        if let id = call.request.headers[.lastEventID] {
+            guard let number = Int64(id), number >= 0 else {
+                throw MemoryError(invalid: "Last-Event-ID must be the id of an event", field: "Last-Event-ID")
+            }
+            after = number
+        }
+        let (memory, position) = (call.memory, after)
+        let body = ResponseBody { writer in
+            // A shutdown waits for requests, and this one would never end by itself.
+            let isEnding = Atomic(false)
+            try? await withGracefulShutdownHandler {
+                try await memory.follow(filter, after: position) { events in
+                    guard !isEnding.load(ordering: .relaxed) else { throw CancellationError() }
+                    var buffer = ByteBuffer()
+                    // A comment keeps proxies from closing a quiet connection.
+                    if events.isEmpty { buffer.writeString(": \n\n") }
+                    for event in events { write(event, to: &buffer) }
+                    try await writer.write(buffer)
+                }
+            } onGracefulShutdown: {
+                isEnding.store(true, ordering: .relaxed)
+            }
+            try await writer.finish(nil)
+        }
+        return Response(
+            status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-cache"], body: body)
+    }
+
+    private static func write(_ event: Event, to buffer: inout ByteBuffer) {
+        // A type may hold a line break, which would end the field.
+        let type = event.type.map { $0.isNewline ? " " : $0 }
+        buffer.writeString("id: \(event.id)\nevent: \(String(type))\ndata: ")
+        buffer.writeBytes(event.json.encoded)
+        buffer.writeString("\n\n")
+    }
+
+    static let schemas: [(String, JSON)] = [
+        (
+            "EventDraft",
+            Schema.object(
+                [
+                    "event_type": Schema.string(1...100), "event_source": Schema.string(1...50),
+                    "client_id": Schema.clientID, "payload": Schema.anyObject, "metadata": Schema.anyObject,
+                ], optional: ["client_id", "metadata"],
+                example: [
+                    "event_type": "task.created", "event_source": "n8n", "client_id": 1,
+                    "payload": ["task_id": "coda:task-123"],
+                ])
+        ),
+        (
+            "Event",
+            Schema.object([
+                "id": Schema.rowID, "event_type": Schema.string(), "event_source": Schema.string(),
+                "client_id": Schema.nullable(Schema.clientID), "payload": Schema.anything,
+                "metadata": Schema.anything, "created_at": Schema.timestamp,
+            ])
+        ), ("EventPage", Schema.page("Event")),
+        (
+            "EventStatistics",
+            Schema.object([
+                "total": Schema.integer(), "by_type": counts, "by_source": counts,
+            ])
+        ),
+    ]
+
+    private static let counts: JSON = ["type": "object", "additionalProperties": Schema.integer()]
+}
+
+extension EventDraft {
+    fileprivate init(_ object: JSONObject, client: Int?) throws(MemoryError) {
+        let fields = FieldReader(object)
+        _ = try fields.required("payload")
+        self.init(
+            type: try fields.requiredString("event_type"), source: try fields.requiredString("event_source"),
+            clientID: client, payload: try fields.object("payload") ?? JSONObject())
+        metadata = try fields.object("metadata") ?? JSONObject()
+    }
+}
+
+extension EventFilter {
+    fileprivate init(_ call: Call) throws(MemoryError) {
+        self.init()
+        clientID = call.client
+        type = try call.queryFields.string("event_type")
+        source = try call.queryFields.string("event_source")
+        since = try call.queryFields.timestamp("start_date")
+        until = try call.queryFields.timestamp("end_date")
+    }
+}
+
+extension Event {
+    fileprivate var json: JSON {
+        [
+            "id": .int(id), "event_type": .string(type), "event_source": .string(source),
+            "client_id": .optional(clientID), "payload": payload, "metadata": metadata,
+            "created_at": .string(createdAt.description),
+        ]
+    }
+}
+
+extension EventStatistics {
+    fileprivate var json: JSONObject {
+        func object(_ counts: [(name: String, count: Int)]) -> JSON {
+            .object(counts.reduce(into: JSONObject()) { $0[$1.name] = .int(Int64($1.count)) })
+        }
+        return ["total": .int(Int64(total)), "by_type": object(byType), "by_source": object(bySource)]
+    }
+}
