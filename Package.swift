@@ -76,7 +76,10 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "Tests/Support",
-            exclude: ["durability.py", "embedded_bench.py", "servers.py", "qdrant_front.py", "requirements.txt"],
+            exclude: [
+                "durability.py", "embedded_bench.py", "servers.py", "qdrant_front.py", "requirements.txt",
+                "schemathesis.toml",
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "MemoryCoreTests",
@@ -90,6 +93,7 @@ let package = Package(
             name: "MemoryGatewayTests",
             dependencies: [
                 "MemoryCore", "MemoryGateway", "MemoryTestSupport",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),

@@ -79,7 +79,7 @@ extension Memory {
     ///
     /// When vectors cannot be searched, the primary store's full text answers.
     ///
-    /// - Parameter limit: how many, 1...100.
+    /// `limit`: how many, 1...100.
     public func searchDocuments(
         _ query: String, client: Int? = nil, document: String? = nil, limit: Int = 3
     ) async throws(MemoryError) -> [DocumentHit] {

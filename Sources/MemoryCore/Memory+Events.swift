@@ -55,7 +55,7 @@ extension Memory {
     /// Hands out events as they are stored, oldest first, until the task is cancelled or `body` throws. About once a second
     /// without an event, `body` gets an empty list.
     ///
-    /// - Parameter after: the id of the last event that is known already; nil begins with the next one.
+    /// `after`: the id of the last event that is known already; nil begins with the next one.
     /// - Throws: ``MemoryError`` with `unavailable` when too many follow already, or what `body` throws.
     @concurrent
     public func follow(

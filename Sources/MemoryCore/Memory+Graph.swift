@@ -75,7 +75,7 @@ extension Memory {
 
     /// A shortest path between two nodes that follows edges either way.
     ///
-    /// - Parameter maxDepth: how many edges it may have, 1...20.
+    /// `maxDepth`: how many edges it may have, 1...20.
     /// - Throws: ``MemoryError`` with `not_found` when a node is unknown, or there is no such path.
     public func path(from start: String, to end: String, maxDepth: Int = 6) async throws(MemoryError) -> GraphPath {
         guard (1...20).contains(maxDepth) else {

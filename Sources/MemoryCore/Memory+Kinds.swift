@@ -23,7 +23,7 @@ extension Memory {
     /// Stores what an extractor has distilled; recall finds it among `agent_memories`. One of the same id is replaced, and
     /// kept in its history.
     ///
-    /// - Parameter id: the extractor's own id, at most 256 bytes.
+    /// `id`: the extractor's own id, at most 256 bytes.
     public func rememberDistilled(
         _ draft: MemoryDraft, id: String
     ) async throws(MemoryError) -> RememberReceipt {

@@ -84,7 +84,9 @@ extension Memory {
         }
         var stored: [Changed] = []
         for (draft, result) in zip(drafts, inserted) {
-            if case .success(let record) = result { stored.append(Changed(inserted: record, supplied: draft.embedding)) }
+            if case .success(let record) = result {
+                stored.append(Changed(inserted: record, supplied: draft.embedding))
+            }
         }
         var receipts = await index(stored, deadline)[...]
         return inserted.map { result in result.map { _ in receipts.removeFirst() } }

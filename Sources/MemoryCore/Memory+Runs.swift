@@ -24,7 +24,7 @@ extension Memory {
 
     /// Changes a run; the graph follows.
     ///
-    /// - Parameter change: changes anything but the id.
+    /// `change`: changes anything but the id.
     /// - Throws: ``MemoryError`` with `not_found`.
     public func updateRun(
         _ id: String, _ change: @escaping @Sendable (inout ExecutionRun) throws(MemoryError) -> Void
@@ -79,12 +79,14 @@ extension Memory {
         return Dictionary(grouping: samples.filter { $0.template != nil }) { $0.template ?? "" }
             .map { (template: $0.key, statistics: RunStatistics($0.value.map(\.sample))) }
             .filter(\.statistics.isDrifting)
-            .sorted { (abs($0.statistics.variance ?? 0), $1.template) > (abs($1.statistics.variance ?? 0), $0.template) }
+            .sorted {
+                (abs($0.statistics.variance ?? 0), $1.template) > (abs($1.statistics.variance ?? 0), $0.template)
+            }
     }
 
     /// Projects that used the same blueprint, found through the graph, those with most runs first.
     ///
-    /// - Parameter limit: how many, 1...100.
+    /// `limit`: how many, 1...100.
     /// - Throws: ``MemoryError`` with `not_found` for an unknown blueprint.
     public func similarProjects(blueprint id: String, limit: Int = 5) async throws(MemoryError) -> [SimilarProject] {
         guard Limits.results.contains(limit) else {

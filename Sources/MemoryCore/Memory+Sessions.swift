@@ -31,7 +31,7 @@ extension Memory {
 
     /// The last messages of a session, oldest first; none when there is no such session.
     ///
-    /// - Parameter last: how many, 1...1,000.
+    /// `last`: how many, 1...1,000.
     public func messages(
         of session: String, client: Int, last: Int = 20
     ) async throws(MemoryError) -> [SessionMessage] {

@@ -60,7 +60,7 @@ extension Memory {
     /// Stores memories from lines that ``export(client:_:)`` gave, up to 256 at once. They get new ids and keep the moment
     /// they were first stored.
     ///
-    /// - Parameter client: whose they must be; a line that names another client fails, one that names none is this one's.
+    /// `client`: whose they must be; a line that names another client fails, one that names none is this one's.
     /// - Returns: a receipt or an error for each line.
     public func importLines(
         _ lines: [[UInt8]], client: Int? = nil

@@ -116,7 +116,7 @@ struct MemoryIsolationTests {
                             MemoryDraft(clientID: world.client, content: "my tea"), id: id, createdAt: .now)
                         let vector = try await LexicalEmbedder().embed(["tea"], deadline: .after(.seconds(1)))[0].get()
                         let point = VectorPoint(
-                            record: record, dense: vector, sparse: .document("tea"), model: "forged")
+                            subject: .record(record), dense: vector, sparse: .document("tea"), model: "forged")
                         try await memory.vectors.upsert([point], in: .events, deadline: .after(.seconds(10)))
                     }
                     let hits = try await memory.recall("tea", client: world.client)

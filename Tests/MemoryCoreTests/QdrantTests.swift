@@ -22,7 +22,8 @@ struct QdrantTests {
         let record = MemoryRecord(
             MemoryDraft(clientID: client, content: content, type: type), id: id,
             createdAt: Timestamp(microseconds: 1_700_000_000_000_000))
-        return VectorPoint(record: record, dense: Self.direction(angle), sparse: .document(content), model: "test")
+        return VectorPoint(
+            subject: .record(record), dense: Self.direction(angle), sparse: .document(content), model: "test")
     }
 
     private static func direction(_ angle: Float) -> [Float] {
@@ -243,7 +244,7 @@ struct QdrantTests {
                 draft.metadata = ["client_id": .int(Int64(world.client + 1)), "must": [], "a.b[]": "\"}"]
                 let record = MemoryRecord(draft, id: Int64(world.client), createdAt: .now)
                 let forged = VectorPoint(
-                    record: record, dense: Self.direction(0), sparse: .document("x"), model: "test")
+                    subject: .record(record), dense: Self.direction(0), sparse: .document("x"), model: "test")
                 try await store.upsert([forged], in: .events, deadline: soon)
                 var filter = RecallFilter()
                 filter.metadata = ["a.b[]": "\"}"]

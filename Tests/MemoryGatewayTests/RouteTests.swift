@@ -157,7 +157,7 @@ struct RouteTests {
     @Test(
         "What a recall asks wrong is a 400 that names the field", .timeLimit(.minutes(5)),
         arguments: [
-            ("", "query"), ("query=x", "client_id"), ("query=x&client_id=a", "client_id"),
+            ("", "client_id"), ("client_id=1", "query"), ("query=x", "client_id"), ("query=x&client_id=a", "client_id"),
             ("query=x&client_id=1&k=0", "k"),
             ("query=x&client_id=1&k=-1", "k"), ("query=x&client_id=1&k=101", "k"),
             ("query=x&client_id=1&k=1000000000000", "k"),

@@ -1,9 +1,11 @@
+import CoreMetrics
 import HTTPTypes
 import Hummingbird
 import Logging
 import MemoryTestSupport
 import NIOCore
 import NIOEmbedded
+import Testing
 
 @testable import MemoryCore
 @testable import MemoryGateway
@@ -16,19 +18,26 @@ struct TestGateway: Sendable {
 
     /// Opens a world, a memory and a gateway over it for one test.
     static func with(
-        own: Set<TestServers.Name> = [], _ test: (TestGateway) async throws -> Void
+        _ stores: StoreSet = .servers, own: Set<TestServers.Name> = [],
+        configuration: GatewayConfiguration = GatewayConfiguration(),
+        configure: @Sendable (inout MemoryConfiguration) -> Void = { _ in },
+        _ test: (TestGateway) async throws -> Void
     ) async throws {
-        try await TestWorld.with(own: own) { world async throws in
+        _ = recordsMetrics
+        try await TestWorld.with(stores, own: own, configure: configure) { world async throws in
             try await world.withMemory { memory async throws in
-                try await test(TestGateway(memory: memory, world: world))
+                try await test(TestGateway(memory: memory, world: world, configuration: configuration))
             }
         }
     }
 
-    init(memory: Memory, world: TestWorld) {
+    /// swift-metrics takes one factory in the life of a process.
+    private static let recordsMetrics: Void = MetricsSystem.bootstrap(MetricsRegistry.shared)
+
+    init(memory: Memory, world: TestWorld, configuration: GatewayConfiguration = GatewayConfiguration()) {
         self.memory = memory
         self.world = world
-        responder = buildRouter(memory: memory).buildResponder()
+        responder = buildRouter(memory: memory, configuration: configuration).buildResponder()
     }
 
     /// What came back.
@@ -57,8 +66,22 @@ struct TestGateway: Sendable {
         let response = try await responder.respond(to: request, context: GatewayContext(source: source))
         let writer = CollectingWriter()
         try await response.body.write(writer)
-        return Reply(
+        let reply = Reply(
             status: response.status.code, headers: response.headers, text: String(buffer: writer.collected.value))
+        // Whatever a test is about, what it gets must be what the description promises.
+        let complaints = Conformance.complaints(reply, to: method, path)
+        #expect(complaints.isEmpty, "\(method) \(path) answers \(reply.status): \(complaints.joined(separator: "; "))")
+        return reply
+    }
+
+    func delete(_ path: String) async throws -> Reply { try await send(.delete, path) }
+
+    func put(_ path: String, _ body: JSON) async throws -> Reply { try await send(.put, path, body: body.encoded) }
+
+    func patch(_ path: String, _ body: JSON) async throws -> Reply { try await send(.patch, path, body: body.encoded) }
+
+    func post(_ path: String, _ body: JSON, headers: HTTPFields = [:]) async throws -> Reply {
+        try await send(.post, path, body: body.encoded, headers: headers)
     }
 
     func get(_ path: String) async throws -> Reply { try await send(.get, path) }

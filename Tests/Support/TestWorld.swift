@@ -102,6 +102,7 @@ package struct TestWorld: Sendable {
         if !own.contains(.qdrant) { try await Self.template.prepareCollections(configuration) }
         // Ids are point ids, and worlds share collections: each world counts from elsewhere.
         try await execute("ALTER SEQUENCE events_id_seq RESTART WITH \(number * 10_000)")
+        try await execute("ALTER SEQUENCE document_chunks_id_seq RESTART WITH \(number * 10_000)")
         configure(&configuration)
     }
 

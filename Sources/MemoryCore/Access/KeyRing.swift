@@ -27,7 +27,7 @@ final class KeyRing: Sendable {
     private let state = Mutex(State())
     private let loads = SingleFlight<String, Bool>()
 
-    /// - Parameter keys: the keys of the settings, each for everything.
+    /// `keys`: the keys of the settings, each for everything.
     init(database: any SQLDatabase, keys: [Secret]) {
         self.database = database
         fixed = keys.enumerated().map { index, key in
@@ -61,8 +61,12 @@ final class KeyRing: Sendable {
     func refresh() { state.withLock { $0.freshUntil = .after(.zero) } }
 
     private func current() async throws(MemoryError) -> [Entry] {
-        let known = state.withLock { state in
-            state.isLoaded ? (entries: state.entries, isFresh: !state.freshUntil.hasPassed) : nil
+        let known = state.withLock { state -> (entries: [Entry], isFresh: Bool)? in
+            guard state.isLoaded else { return nil }
+            let isFresh = !state.freshUntil.hasPassed
+            // One looks again; the others go on with what is known, however long that takes.
+            if !isFresh { state.freshUntil = .after(.seconds(1)) }
+            return (state.entries, isFresh)
         }
         // Until the store has answered once, nobody knows whether there are keys: then nothing is open.
         guard let known else { return try await reload() }
@@ -71,7 +75,6 @@ final class KeyRing: Sendable {
             return try await reload()
         } catch {
             // What was known goes on while the store is away: a request that needs the store fails by itself.
-            state.withLock { $0.freshUntil = .after(.seconds(1)) }
             return fixed + known.entries
         }
     }

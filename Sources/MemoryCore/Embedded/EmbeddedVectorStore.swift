@@ -35,7 +35,9 @@ final class EmbeddedVectorStore: VectorStore {
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
-        let rows = points.map { (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText) }
+        let rows = points.map {
+            (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText)
+        }
         try await database.write(deadline: deadline) { session throws(MemoryError) in
             for row in rows {
                 let subject = row.point.subject

@@ -22,7 +22,8 @@ public struct EventDraft: Sendable {
     func validate() throws(MemoryError) {
         try Limits.check(type, "event_type", maxCharacters: 100)
         guard EventType.read(type) == nil else {
-            throw .invalid("event_type \(type) is stored by remember, agent-memories and reflections", field: "event_type")
+            throw .invalid(
+                "event_type \(type) is stored by remember, agent-memories and reflections", field: "event_type")
         }
         try Limits.check(source, "event_source", maxCharacters: 50)
         if let clientID { try Limits.check(clientID: clientID) }

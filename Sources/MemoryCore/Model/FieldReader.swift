@@ -4,7 +4,6 @@ package struct FieldReader {
 
     package init(_ object: JSONObject) { self.object = object }
 
-
     package subscript(name: String) -> JSON? {
         guard let value = object[name] else { return nil }
         if case .null = value { return nil }

@@ -79,7 +79,7 @@ enum Limits {
         guard embedding.count == dimensions else {
             throw .invalid("embedding must have \(dimensions) numbers, not \(embedding.count)", field: "embedding")
         }
-        guard embedding.allSatisfy(\.isFinite), embedding.contains(where: { $0 != 0 }) else {
+        guard (try? VectorMath.normalised(embedding)) != nil else {
             throw .invalid("embedding must be finite numbers, not all zero", field: "embedding")
         }
     }

@@ -59,7 +59,7 @@ extension MemoryDraft {
 
     /// The drafts of `POST …/remember/batch`; an item that is no draft is its own failure.
     ///
-    /// - Parameter client: whose an item is that names nobody.
+    /// `client`: whose an item is that names nobody.
     /// - Throws: ``MemoryError`` when there is no list of them.
     package static func batch(
         _ object: JSONObject, client: Int? = nil

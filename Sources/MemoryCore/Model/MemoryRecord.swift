@@ -34,7 +34,8 @@ public struct MemoryRecord: Sendable {
 extension MemoryRecord {
     init(_ draft: MemoryDraft, id: Int64, createdAt: Timestamp) {
         self.init(
-            id: id, clientID: draft.clientID, kind: draft.kind, content: draft.content, type: draft.type, scope: draft.scope,
+            id: id, clientID: draft.clientID, kind: draft.kind, content: draft.content, type: draft.type,
+            scope: draft.scope,
             sessionID: draft.sessionID, runID: draft.runID, tags: draft.tags, metadata: draft.metadata,
             occurredAt: draft.occurredAt, expiresAt: draft.expiry?.moment(from: createdAt), createdAt: createdAt)
     }

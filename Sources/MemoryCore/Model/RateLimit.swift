@@ -22,7 +22,7 @@ public struct RateLimit: Sendable {
 
     /// Counts a call.
     ///
-    /// - Parameter arrival: the theoretical arrival time so far, which this moves.
+    /// `arrival`: the theoretical arrival time so far, which this moves.
     /// - Returns: nil when the call conforms, else how long to wait.
     func take(_ arrival: inout Int64, now: Int64) -> Duration? {
         let next = max(arrival, now) + interval

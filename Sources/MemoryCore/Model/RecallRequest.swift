@@ -51,7 +51,9 @@ public struct RecallRequest: Sendable {
         guard Limits.results.contains(limit) else {
             throw .invalid("k must be between 1 and \(Limits.results.upperBound)", field: "k")
         }
-        guard !sources.isEmpty else { throw .invalid("sources must not be empty", field: "sources") }
+        guard (1...Source.allCases.count).contains(sources.count) else {
+            throw .invalid("sources must be between 1 and \(Source.allCases.count)", field: "sources")
+        }
         if let minScore, !minScore.isFinite { throw .invalid("min_score must be a number", field: "min_score") }
         try filter.validate()
     }

@@ -9,7 +9,9 @@ struct PointDelivery: Sendable {
     init(vectors: any VectorStore, embeddings: EmbeddingService) {
         self.vectors = vectors
         self.embeddings = embeddings
-        func forEach<Item>(_ make: (VectorCollection) -> Coalescer<Item, Bool>) -> [VectorCollection: Coalescer<Item, Bool>] {
+        func forEach<Item>(_ make: (VectorCollection) -> Coalescer<Item, Bool>) -> [VectorCollection: Coalescer<
+            Item, Bool
+        >] {
             Dictionary(uniqueKeysWithValues: VectorCollection.all.map { ($0, make($0)) })
         }
         upserts = forEach { collection in

@@ -93,13 +93,14 @@ struct OutboxRepository {
             DELETE FROM memory_outbox o
             USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
             WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
-            RETURNING o.collection, o.record_id
+            RETURNING o.collection, o.record_id, o.fence
             """,
             [.texts(leases.map(\.collection)), .ints(leases.map(\.key.id)), .ints(leases.map(\.fence))])
         guard gone.count < leases.count else { return [] }
+        // Of two deliveries of one record only that with the row's fence counts: the other may have come after it.
         var completed: Set<String> = []
-        for row in gone { completed.insert("\(try row.text(0))/\(try row.int(1))") }
-        return leases.filter { !completed.contains("\($0.collection)/\($0.key.id)") }
+        for row in gone { completed.insert("\(try row.text(0))/\(try row.int(1))/\(try row.int(2))") }
+        return leases.filter { !completed.contains("\($0.collection)/\($0.key.id)/\($0.fence)") }
     }
 
     private func removeOneByOne(_ leases: [Lease]) throws(MemoryError) -> [Lease] {

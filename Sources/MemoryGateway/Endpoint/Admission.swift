@@ -15,7 +15,8 @@ struct Admission: Sendable {
     }
 
     /// - Throws: ``MemoryError``: `rate_limited`, `unauthorized`, or `forbidden`.
-    func admit(_ request: Request, _ context: GatewayContext, _ endpoint: Endpoint) async throws(MemoryError) -> Access {
+    func admit(_ request: Request, _ context: GatewayContext, _ endpoint: Endpoint) async throws(MemoryError) -> Access
+    {
         if let limit = rates.perAddress, let address = proxies.caller(request, context) {
             try await take("address:\(address)", limit)
         }
@@ -143,9 +144,13 @@ struct TrustedProxies: Sendable {
     /// The caller's address: what the nearest proxy that is not ours says, else that of the connection. A name in a header
     /// counts only when a trusted proxy wrote it.
     func caller(_ request: Request, _ context: GatewayContext) -> String? {
-        guard var address = context.address else { return nil }
+        context.address.map { caller(from: $0, forwardedFor: request.headers[.forwardedFor] ?? "") }
+    }
+
+    func caller(from connection: String, forwardedFor: String) -> String {
+        var address = connection
         guard !entries.isEmpty else { return address }
-        let forwarded = (request.headers[.forwardedFor] ?? "").split(separator: ",").map { $0.filter { $0 != " " } }
+        let forwarded = forwardedFor.split(separator: ",").map { $0.filter { $0 != " " } }
         for next in forwarded.reversed() {
             guard entries.contains(where: { $0.contains(address) }) else { break }
             address = next

@@ -101,7 +101,8 @@ extension Endpoint.Parameter {
     ]
 
     static func limit(_ standard: Int) -> Self {
-        .query("k", Schema.integer(1...100), "How many at most; \(standard) unless given.", example: .int(Int64(standard)))
+        .query(
+            "k", Schema.integer(1...100), "How many at most; \(standard) unless given.", example: .int(Int64(standard)))
     }
 
     static func since(_ text: String) -> Self {

@@ -13,9 +13,6 @@ struct EndpointRouter {
                 try await respond(endpoint, request, context)
             }
         }
-        for (path, own) in Dictionary(grouping: endpoints, by: \.path) {
-            refuseOtherMethods(path, Set(own.map(\.method)), router)
-        }
     }
 
     /// `{id}` is `:id` to the router.
@@ -48,24 +45,23 @@ struct EndpointRouter {
                 throw MemoryError(
                     invalid: "\(parameter.name) is not percent-encoded UTF-8 without NUL", field: parameter.name)
             }
+            try parameter.checkLength(value)
             object[parameter.name] = parameter.isNumber ? Request.number(value) : .string(value)
         }
         return object
     }
 
-    /// 405 with what is allowed, instead of a 404 that says nothing.
-    private func refuseOtherMethods(
-        _ path: String, _ allowed: Set<HTTPRequest.Method>, _ router: Router<GatewayContext>
-    ) {
-        let list = allowed.map(\.rawValue).sorted().joined(separator: ", ")
-        for method in [HTTPRequest.Method.get, .post, .put, .patch, .delete, .options, .trace]
-        where !allowed.contains(method) {
-            router.on(Self.routerPath(path), method: method) { _, context in
-                var response = ErrorMiddleware.response(
-                    ErrorMiddleware.Problem(.methodNotAllowed), requestID: context.requestID)
-                response.headers[.allow] = list
-                return response
-            }
+    /// The methods that the routes of a path have; none when there is no such path.
+    static func methods(at path: String) -> [HTTPRequest.Method] {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        let fitting = Endpoint.all.filter { endpoint in
+            let own = endpoint.path.split(separator: "/", omittingEmptySubsequences: false)
+            return own.count == parts.count
+                && zip(own, parts).allSatisfy { ($0.hasPrefix("{") && !$1.isEmpty) || $0 == $1 }
         }
+        // As in the router, a fixed path goes before one with parameters.
+        let best = fitting.map(\.path).min { $0.count { $0 == "{" } < $1.count { $0 == "{" } }
+        let methods = fitting.filter { $0.path == best }.map(\.method)
+        return methods.contains(.get) ? methods + [.head] : methods
     }
 }

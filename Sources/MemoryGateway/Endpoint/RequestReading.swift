@@ -38,8 +38,9 @@ extension Request {
                 throw MemoryError(invalid: "\(name) must not contain NUL", field: name)
             }
             guard object[name] == nil else { throw MemoryError(invalid: "\(name) is given twice", field: name) }
-            let isNumber = parameters.contains { $0.name == name && $0.isNumber }
-            object[name] = isNumber ? Self.number(value) : .string(value)
+            let parameter = parameters.first { $0.name == name }
+            try parameter?.checkLength(value)
+            object[name] = parameter?.isNumber == true ? Self.number(value) : .string(value)
         }
         return object
     }
@@ -53,7 +54,16 @@ extension Request {
 
 extension Endpoint.Parameter {
     /// Whether its value is a number: a row's id in a path is a text until it is read as one.
-    var isNumber: Bool { ["integer", "number"].contains(schema["type"]?.string ?? "") && (!isInPath || name == "client_id") }
+    var isNumber: Bool {
+        ["integer", "number"].contains(schema["type"]?.string ?? "") && (!isInPath || name == "client_id")
+    }
+
+    /// - Throws: 400 for a text that is shorter or longer than the parameter's schema says.
+    func checkLength(_ value: String) throws(MemoryError) {
+        guard let least = schema["minLength"]?.int, let most = schema["maxLength"]?.int else { return }
+        guard least > most || !(least...most).contains(Int64(value.unicodeScalars.count)) else { return }
+        throw MemoryError(invalid: "\(name) must be \(least) to \(most) characters", field: name)
+    }
 }
 
 extension Substring {

@@ -16,12 +16,21 @@ struct ErrorMiddleware: RouterMiddleware {
             log(error, context)
             return Self.response(error, requestID: context.requestID)
         } catch let error as any HTTPResponseError {
+            let methods = error.status == .notFound ? EndpointRouter.methods(at: request.uri.path) : []
+            guard methods.isEmpty else { return Self.notAllowed(methods, context) }
             return Self.response(Problem(error.status), requestID: context.requestID)
         } catch {
             context.logger.error(
                 "An unexpected error", metadata: [LogKey.requestID: "\(context.requestID)", LogKey.error: "\(error)"])
             return Self.response(Problem(.internalServerError), requestID: context.requestID)
         }
+    }
+
+    /// The path is there, the method is not: 405 says what is, where a 404 would say nothing.
+    private static func notAllowed(_ methods: [HTTPRequest.Method], _ context: GatewayContext) -> Response {
+        var response = response(Problem(.methodNotAllowed), requestID: context.requestID)
+        response.headers[.allow] = Set(methods.map(\.rawValue)).sorted().joined(separator: ", ")
+        return response
     }
 
     private func log(_ error: MemoryError, _ context: GatewayContext) {

@@ -9,7 +9,9 @@ enum OpenAPIDocument {
             "error": Schema.string(), "code": Schema.string(), "field": Schema.string(),
             "outcome": Schema.choice(MemoryError.Outcome.self), "request_id": Schema.string(),
         ], optional: ["field", "outcome", "request_id"],
-        example: ["error": "client_id is required", "code": "invalid_request", "field": "client_id", "request_id": "a1"])
+        example: [
+            "error": "client_id is required", "code": "invalid_request", "field": "client_id", "request_id": "a1",
+        ])
 
     private static let errorTexts: [(status: Int, text: String)] = [
         (400, "The request is malformed, or something is out of range; `field` names it."),
@@ -56,7 +58,7 @@ enum OpenAPIDocument {
             parameters.append([
                 "name": "Idempotency-Key", "in": "header", "required": false,
                 "description": "The same key and body within 24 hours give the first answer again.",
-                "schema": ["type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"],
+                "schema": ["type": "string", "minLength": 1, "maxLength": 255],
                 "example": "order-17",
             ])
         }
@@ -67,9 +69,9 @@ enum OpenAPIDocument {
         return .object(operation)
     }
 
-    /// `get_plans_id` for `GET /api/v1/memory/plans/{id}`.
+    /// `get_memory_plans_id` for `GET /api/v1/memory/plans/{id}`.
     private static func operationID(_ endpoint: Endpoint) -> String {
-        let words = endpoint.path.replacing("/api/v1/memory", with: "").split { !$0.isLetter && !$0.isNumber }
+        let words = endpoint.path.replacing("/api/v1", with: "").split { !$0.isLetter && !$0.isNumber }
         return ([endpoint.method.rawValue.lowercased()] + words.map(String.init)).joined(separator: "_")
     }
 

@@ -62,6 +62,17 @@ enum Schema {
         return .object(schema)
     }
 
+    /// What a request brings: as ``object(_:optional:example:)``, and `null` counts as absent.
+    static func draft(
+        _ members: KeyValuePairs<String, JSON>, optional: Set<String> = [], example: JSON? = nil
+    ) -> JSON {
+        var schema = object(members, optional: optional, example: example).object ?? JSONObject()
+        var properties = JSONObject()
+        for (name, own) in members { properties[name] = optional.contains(name) ? nullable(own) : own }
+        schema["properties"] = .object(properties)
+        return .object(schema)
+    }
+
     static func nullable(_ schema: JSON) -> JSON { ["anyOf": [schema, ["type": "null"]]] }
 
     static let boolean: JSON = ["type": "boolean"]

@@ -8,7 +8,8 @@ enum DocumentRoutes {
 
     static let endpoints: [Endpoint] = [
         Endpoint(
-            method: .post, path: path, tag: "Documents", summary: "Ingests a document, in the place of the one of its id",
+            method: .post, path: path, tag: "Documents",
+            summary: "Ingests a document, in the place of the one of its id",
             tenancy: .optionalClient(.body), writes: true, body: .json("DocumentDraft", maxBytes: 16 << 20),
             answers: [.ok("DocumentReceipt", "Every chunk is indexed."), .partly("DocumentReceipt")],
             errors: [413, 422]
@@ -41,7 +42,9 @@ enum DocumentRoutes {
             method: .get, path: "/api/v1/memory/search/docs", tag: "Documents",
             summary: "Finds the chunks that answer a question best", tenancy: .optionalClient(.query), writes: false,
             parameters: [
-                .query("query", Schema.string(1...8192), "The question.", example: "how do refunds work?", isRequired: true),
+                .query(
+                    "query", Schema.string(1...8192), "The question.", example: "how do refunds work?", isRequired: true
+                ),
                 .limit(3), .query("doc_id", Schema.string(1...255), "Only this document.", example: "handbook"),
             ], answers: [.ok("DocumentHits")]
         ) { call in
@@ -56,7 +59,7 @@ enum DocumentRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "DocumentDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "doc_id": Schema.string(1...255), "client_id": Schema.clientID, "title": Schema.string(1...500),
                     "content": Schema.string(1...16_777_216, "Markdown or plain text."), "metadata": Schema.anyObject,

@@ -24,15 +24,18 @@ enum EventRoutes {
             tenancy: .optionalClient(.query), writes: false,
             parameters: [
                 type, source,
-                .query("start_date", Schema.timestamp, "Stored at this moment or later.", example: "2026-01-01T00:00:00Z"),
-                .query("end_date", Schema.timestamp, "Stored at this moment or earlier.", example: "2026-12-31T00:00:00Z"),
+                .query(
+                    "start_date", Schema.timestamp, "Stored at this moment or later.", example: "2026-01-01T00:00:00Z"),
+                .query(
+                    "end_date", Schema.timestamp, "Stored at this moment or earlier.", example: "2026-12-31T00:00:00Z"),
             ] + Endpoint.Parameter.page, answers: [.ok("EventPage")]
         ) { call in
             .page(
                 try await call.memory.events(try EventFilter(call), page: try PageRequest(call.queryFields)), \.json)
         },
         Endpoint(
-            method: .get, path: path + "/stats", tag: "Events", summary: "How many events there are, by type and source",
+            method: .get, path: path + "/stats", tag: "Events",
+            summary: "How many events there are, by type and source",
             tenancy: .optionalClient(.query), writes: false,
             parameters: [.since("Only events stored at this moment or later.")], answers: [.ok("EventStatistics")]
         ) { call in
@@ -102,7 +105,7 @@ enum EventRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "EventDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "event_type": Schema.string(1...100), "event_source": Schema.string(1...50),
                     "client_id": Schema.clientID, "payload": Schema.anyObject, "metadata": Schema.anyObject,

@@ -53,7 +53,9 @@ enum GraphRoutes {
             parameters: [
                 .query("entity_id", nodeID, "The node.", example: "coda:task-123", isRequired: true),
                 .query("edge_type", Schema.string(1...50), "Only edges of this type.", example: "belongs_to"),
-                .query("direction", Schema.choice(NeighborQuery.Direction.self), "Which edges to follow; both unless given.", example: "both"),
+                .query(
+                    "direction", Schema.choice(NeighborQuery.Direction.self),
+                    "Which edges to follow; both unless given.", example: "both"),
                 .query("depth", Schema.integer(1...5), "How many edges away at most; 1 unless given.", example: 1),
             ], answers: [.ok("GraphNeighbors")], errors: [404], handle: neighbors),
         Endpoint(
@@ -110,8 +112,9 @@ enum GraphRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "GraphNodeDraft",
-            Schema.object(
-                nodeFields, optional: ["properties"], example: ["node_type": "task", "properties": ["title": "Invoices"]])
+            Schema.draft(
+                nodeFields, optional: ["properties"],
+                example: ["node_type": "task", "properties": ["title": "Invoices"]])
         ),
         (
             "GraphNode",
@@ -122,7 +125,7 @@ enum GraphRoutes {
         ),
         (
             "GraphEdgeDraft",
-            Schema.object(
+            Schema.draft(
                 edgeFields, optional: ["properties"],
                 example: ["from_node_id": "coda:task-123", "to_node_id": "coda:project-7", "edge_type": "belongs_to"])
         ),
@@ -135,10 +138,10 @@ enum GraphRoutes {
         ),
         (
             "GraphBatchDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "nodes": Schema.array(
-                        Schema.object(
+                        Schema.draft(
                             ["node_id": nodeID, "node_type": Schema.string(1...50), "properties": Schema.anyObject],
                             optional: ["properties"]), 0...1000),
                     "edges": Schema.array(Schema.ref("GraphEdgeDraft"), 0...1000),

@@ -67,7 +67,7 @@ enum KindRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "ReflectionDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "client_id": Schema.clientID, "mode": Schema.choice(RecordKind.Reflection.Mode.self),
                     "reflection_date": ["type": "string", "format": "date"], "content": Schema.string(1...65_536),
@@ -91,7 +91,7 @@ enum KindRoutes {
         ),
         (
             "AgentMemoryDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "client_id": Schema.clientID, "memory_id": Schema.string(1...256),
                     "memory_type": Schema.string(1...50), "content": Schema.string(1...65_536), "tags": Schema.tags,

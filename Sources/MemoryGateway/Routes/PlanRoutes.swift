@@ -64,7 +64,7 @@ enum PlanRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "PlanDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "plan_title": Schema.string(1...500), "intent": Schema.string(1...65_536), "sop": sop,
                     "client_id": Schema.clientID, "metadata": Schema.anyObject,
@@ -76,7 +76,7 @@ enum PlanRoutes {
         ),
         (
             "PlanPatch",
-            Schema.object(
+            Schema.draft(
                 [
                     "plan_title": Schema.string(1...500), "intent": Schema.string(1...65_536), "sop": sop,
                     "metadata": Schema.anyObject, "status": Schema.choice(Plan.Status.self),
@@ -92,10 +92,10 @@ enum PlanRoutes {
         ), ("PlanPage", Schema.page("Plan")),
         (
             "ScheduleDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "schedule_blocks": Schema.array(
-                        Schema.object(
+                        Schema.draft(
                             [
                                 "start": Schema.timestamp, "end": Schema.timestamp, "task_id": Schema.string(1...255),
                                 "calendar_event_id": Schema.string(1...255),

@@ -7,16 +7,26 @@ enum RecallRoutes {
             method: .get, path: "/api/v1/memory/recall", tag: "Memories",
             summary: "Finds the memories that answer a question best", tenancy: .client(.query), writes: false,
             parameters: [
-                .query("query", Schema.string(1...8192), "The question.", example: "when does she focus best?", isRequired: true),
+                .query(
+                    "query", Schema.string(1...8192), "The question.", example: "when does she focus best?",
+                    isRequired: true),
                 .limit(5), .query("mode", Schema.choice(RecallRequest.Mode.self), "How to search.", example: "hybrid"),
                 .query("memory_type", Schema.string(1...50), "Only memories of this type.", example: "fact"),
-                .query("scopes", Schema.string(1...256), "Only these scopes, with commas between.", example: "user,session"),
+                .query(
+                    "scopes", Schema.string(0...256), "Only these scopes, with commas between.", example: "user,session"
+                ),
                 .query("session_id", Schema.string(1...256), "Only this conversation.", example: "s-1"),
-                .query("tags", Schema.string(1...8192), "Only memories with all of these, commas between.", example: "work"),
+                .query(
+                    "tags", Schema.string(0...8192), "Only memories with all of these, commas between.", example: "work"
+                ),
                 .since("Only what happened at this moment or later."),
-                .query("until", Schema.timestamp, "Only what happened at this moment or earlier.", example: "2026-12-31T00:00:00Z"),
+                .query(
+                    "until", Schema.timestamp, "Only what happened at this moment or earlier.",
+                    example: "2026-12-31T00:00:00Z"),
                 .query("min_score", Schema.number(), "Only hits whose `score` is at least this.", example: 0.1),
-                .query("sources", Schema.string(1...64), "Where to search, with commas between.", example: "events,agent_memories"),
+                .query(
+                    "sources", Schema.string(1...64), "Where to search, with commas between.",
+                    example: "events,agent_memories"),
             ], answers: [.ok("RecallAnswer")]
         ) { call in try await recall(call, RecallRequest(call.queryWithClient)) },
         Endpoint(
@@ -51,7 +61,7 @@ enum RecallRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "RecallRequest",
-            Schema.object(
+            Schema.draft(
                 [
                     "query": Schema.string(1...8192), "client_id": Schema.clientID, "k": Schema.integer(1...100),
                     "mode": Schema.choice(RecallRequest.Mode.self), "memory_type": Schema.string(1...50),

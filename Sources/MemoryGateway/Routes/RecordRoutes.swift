@@ -43,7 +43,7 @@ enum RecordRoutes {
         ("Memory", memory(hit: false)),
         (
             "MemoryPatch",
-            Schema.object(
+            Schema.draft(
                 [
                     "content": Schema.string(1...65_536), "tags": Schema.tags, "metadata": Schema.anyObject,
                     "expires_at": Schema.nullable(Schema.timestamp),

@@ -49,7 +49,7 @@ enum RememberRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "MemoryDraft",
-            Schema.object(
+            Schema.draft(
                 draft, optional: Set(draft.map(\.key)).subtracting(["client_id", "content"]),
                 example: [
                     "client_id": 1, "content": "User prefers morning deep work", "memory_type": "fact",

@@ -29,7 +29,8 @@ enum RunRoutes {
             method: .get, path: path, tag: "Runs", summary: "Runs, newest first", tenancy: .shared, writes: false,
             parameters: [
                 named("task_id", "task"), named("project_id", "project"), named("process_template_id", "template"),
-                .query("run_type", Schema.choice(ExecutionRun.Kind.self), "Only runs of this kind.", example: "Process"),
+                .query(
+                    "run_type", Schema.choice(ExecutionRun.Kind.self), "Only runs of this kind.", example: "Process"),
                 since,
             ] + Endpoint.Parameter.page, answers: [.ok("RunPage")]
         ) { call in
@@ -48,7 +49,8 @@ enum RunRoutes {
             .json(try await call.memory.runStatistics(try RunFilter(call.queryFields)).json.encoded)
         },
         Endpoint(
-            method: .get, path: path + "/drift", tag: "Runs", summary: "Templates whose runs drift from their estimates",
+            method: .get, path: path + "/drift", tag: "Runs",
+            summary: "Templates whose runs drift from their estimates",
             tenancy: .shared, writes: false, parameters: [since], answers: [.ok("Drift")]
         ) { call in
             let drifting = try await call.memory.driftingTemplates(since: try call.queryFields.timestamp("since"))
@@ -87,10 +89,12 @@ enum RunRoutes {
     ]
 
     private static func object(
-        _ members: [(String, JSON)], required: [String], example: JSON? = nil
+        _ members: [(String, JSON)], required: [String], isDraft: Bool = true, example: JSON? = nil
     ) -> JSON {
         var properties = JSONObject()
-        for (name, schema) in members { properties[name] = schema }
+        for (name, schema) in members {
+            properties[name] = isDraft && !required.contains(name) ? Schema.nullable(schema) : schema
+        }
         var schema: JSONObject = ["type": "object", "properties": .object(properties)]
         if !required.isEmpty { schema["required"] = .array(required.map(JSON.string)) }
         schema["example"] = example
@@ -113,13 +117,14 @@ enum RunRoutes {
                     "run_id": "run-1", "run_type": "Process", "process_template_id": "coda:template-3",
                     "project_id": "coda:project-7", "actual_hours": 2.5, "metadata": ["estimated_hours": 2],
                 ])
-        ), ("RunPatch", object(fields, required: [], example: ["actual_hours": 3, "outcome_notes": "delayed by a day"])),
+        ),
+        ("RunPatch", object(fields, required: [], example: ["actual_hours": 3, "outcome_notes": "delayed by a day"])),
         (
             "Run",
             object(
                 [("run_id", Schema.string())] + fields.dropLast().map { ($0, Schema.nullable($1)) } + [
                     ("metadata", Schema.anyObject), ("created_at", Schema.timestamp),
-                ], required: ["run_id", "created_at", "metadata"] + fields.dropLast().map(\.0))
+                ], required: ["run_id", "created_at", "metadata"] + fields.dropLast().map(\.0), isDraft: false)
         ), ("RunPage", Schema.page("Run")),
         ("RunStatistics", Schema.object(statistics, optional: ["process_template_id"])),
         ("Drift", Schema.object(["items": Schema.array(Schema.object(statistics))])),

@@ -17,7 +17,8 @@ enum SessionRoutes {
             let messages = try SessionMessage.list(call.body)
             let count = try await call.memory.append(messages, to: session, client: try call.requiredClient())
             let body: JSON = [
-                "session_id": .string(session), "added": .int(Int64(messages.count)), "message_count": .int(Int64(count)),
+                "session_id": .string(session), "added": .int(Int64(messages.count)),
+                "message_count": .int(Int64(count)),
             ]
             return .json(body.encoded, status: .created)
         },
@@ -72,21 +73,23 @@ enum SessionRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "MessagesDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "client_id": Schema.clientID,
                     "messages": Schema.array(
-                        Schema.object(
+                        Schema.draft(
                             [
                                 "role": Schema.string(1...50), "content": Schema.string(1...65_536),
                                 "metadata": Schema.anyObject,
                             ], optional: ["metadata"]), 1...100),
-                ], example: ["client_id": 1, "messages": [["role": "user", "content": "When do I have time to think?"]]])
+                ],
+                example: ["client_id": 1, "messages": [["role": "user", "content": "When do I have time to think?"]]])
         ),
         (
             "MessagesAdded",
             Schema.object([
-                "session_id": Schema.string(), "added": Schema.integer(1...100), "message_count": Schema.integer(1...1000),
+                "session_id": Schema.string(), "added": Schema.integer(1...100),
+                "message_count": Schema.integer(1...1000),
             ])
         ),
         (

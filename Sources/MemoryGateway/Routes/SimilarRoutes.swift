@@ -31,7 +31,9 @@ enum SimilarRoutes {
             method: .get, path: "/api/v1/memory/similar/projects", tag: "Similar",
             summary: "Projects that used the same blueprint", tenancy: .shared, writes: false,
             parameters: [
-                .query("blueprint_id", Schema.string(1...255), "The blueprint.", example: "coda:blueprint-7", isRequired: true),
+                .query(
+                    "blueprint_id", Schema.string(1...255), "The blueprint.", example: "coda:blueprint-7",
+                    isRequired: true),
                 .limit(5),
             ], answers: [.ok("SimilarProjects")], errors: [404]
         ) { call in

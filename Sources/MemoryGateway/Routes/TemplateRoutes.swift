@@ -15,7 +15,8 @@ enum TemplateRoutes {
             method: .get, path: path + "/{name}", tag: "Templates", summary: "A version of a template, else the latest",
             tenancy: .shared, writes: false,
             parameters: [
-                name, .query("version", Schema.string(1...20), "Which version; the latest unless given.", example: "v2"),
+                name,
+                .query("version", Schema.string(1...20), "Which version; the latest unless given.", example: "v2"),
             ], answers: [.ok("Template")], errors: [404]
         ) { call in
             let template = try await call.memory.template(
@@ -39,11 +40,12 @@ enum TemplateRoutes {
     static let schemas: [(String, JSON)] = [
         (
             "TemplateDraft",
-            Schema.object(
+            Schema.draft(
                 [
                     "template_type": Schema.string(1...50), "content": Schema.string(1...262_144),
                     "metadata": Schema.anyObject,
-                ], optional: ["template_type", "metadata"], example: ["content": "You write the reflection of one day."])
+                ], optional: ["template_type", "metadata"], example: ["content": "You write the reflection of one day."]
+            )
         ),
         (
             "Template",
