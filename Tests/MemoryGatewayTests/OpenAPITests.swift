@@ -1,3 +1,4 @@
+import Foundation
 import HTTPTypes
 import MemoryTestSupport
 import Testing
@@ -115,6 +116,14 @@ struct OpenAPITests {
                 "memory_gateway_embedding_tokens_total", "process_resident_memory_bytes", "process_cpu_seconds_total",
             ] {
                 #expect(reply.text.contains(name), "\(name)")
+            }
+            // What the dashboard asks for is there.
+            let dashboard = try String(
+                contentsOf: TestServers.packageRoot.appendingPathComponent("deploy/grafana-dashboard.json"),
+                encoding: .utf8)
+            for name in Set(dashboard.split { !$0.isLetter && !$0.isNumber && $0 != "_" }) {
+                guard name.hasPrefix("memory_gateway_") || name.hasPrefix("process_") else { continue }
+                #expect(reply.text.contains("\n\(name)"), "\(name)")
             }
             // A caller cannot invent labels.
             #expect(!reply.text.contains("such"))

@@ -157,11 +157,91 @@ struct ProgramTests {
         }
     }
 
+    @Test("Every curl example of the documentation works, in order, on a fresh gateway", .timeLimit(.minutes(5)))
+    func examples() async throws {
+        try await TestWorld.with(.embedded) { world async throws in
+            let http = try CurlClient(store: .sqlite, connections: 2)
+            let port = 20_000 + world.client / 10_000
+            try FileManager.default.createDirectory(atPath: world.folder, withIntermediateDirectories: true)
+            let gateway = Process()
+            gateway.executableURL = Self.binary
+            gateway.environment = ["API_PORT": String(port), "MEMORY_DATA_DIR": world.folder, "LOG_LEVEL": "error"]
+            try gateway.run()
+            try await world.eventually("the gateway is ready") {
+                (try? await self.get(http, "http://127.0.0.1:\(port)/health/ready").status) == 200
+            }
+            var count = 0
+            for file in ["README.md", "docs/api.md"] {
+                let text = try String(contentsOf: TestServers.packageRoot.appendingPathComponent(file), encoding: .utf8)
+                for block in text.components(separatedBy: "```sh\n").dropFirst() {
+                    let command = block.components(separatedBy: "\n```")[0]
+                    guard command.hasPrefix("curl ") else { continue }
+                    let shell = Process()
+                    shell.executableURL = URL(fileURLWithPath: "/bin/bash")
+                    shell.currentDirectoryURL = URL(fileURLWithPath: world.folder)
+                    shell.arguments = [
+                        "-euc",
+                        command.replacing("localhost:8090", with: "127.0.0.1:\(port)")
+                            .replacing(
+                                "curl ", with: "curl --fail-with-body --silent --show-error ", maxReplacements: 1),
+                    ]
+                    let output = Pipe()
+                    (shell.standardOutput, shell.standardError) = (output, output)
+                    try shell.run()
+                    let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+                    shell.waitUntilExit()
+                    // 28: the stream's time was up.
+                    let expected: Int32 = command.contains("/stream") ? 28 : 0
+                    #expect(shell.terminationStatus == expected, "\(command): \(answer)")
+                    #expect(!command.contains("/stream") || answer.contains("event: task.created"))
+                    count += 1
+                }
+            }
+            #expect(count > 35)
+            gateway.terminate()
+            gateway.waitUntilExit()
+            await http.close()
+        }
+    }
+
+    @Test("Keys are created, used, listed and revoked on the command line", .timeLimit(.minutes(5)))
+    func keys() async throws {
+        try await TestWorld.with { world async throws in
+            let http = try CurlClient(store: .postgres, connections: 2)
+            let port = 20_000 + world.client / 10_000
+            let created = try run(["keys", "create", "planner", "--client", "7", "--read-only", "--json"], world)
+            let json = try JSON.parse(Array(created.output.utf8))
+            let key = try #require(json["key"]?.string)
+            #expect(json["clients"] == [7] && json["can_write"] == false && json["can_share"] == false)
+            let plain = try run(["keys", "create", "other"], world)
+            #expect(KeyText.isWellFormed(plain.output.trimmingCharacters(in: .newlines)))
+            let listed = try run(["keys", "list"], world).output
+            #expect(listed.contains("planner") && listed.contains("clients 7") && !listed.contains(key))
+            let gateway = try await serve(world, http, port: port)
+            func status(_ client: Int) async throws -> Int {
+                try await http.send(
+                    CurlRequest(
+                        method: .get, url: "http://127.0.0.1:\(port)/api/v1/memory/events?client_id=\(client)",
+                        headers: ["X-API-Key: \(key)"], deadline: .after(.seconds(10)))
+                ).status
+            }
+            #expect(try await status(7) == 200)
+            #expect(try await status(8) == 403)
+            #expect(try run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status == 0)
+            #expect(try run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status != 0)
+            try await world.eventually("the running gateway knows of it") { try await status(7) == 401 }
+            gateway.terminate()
+            gateway.waitUntilExit()
+            await http.close()
+        }
+    }
+
     @Test(
         "Every command has help", .timeLimit(.minutes(5)),
         arguments: [
             [], ["serve"], ["remember"], ["recall"], ["forget"], ["stats"], ["doctor"], ["export"], ["import"],
-            ["reindex"], ["migrate"], ["setup"], ["version"],
+            ["keys"], ["keys", "create"], ["keys", "list"], ["keys", "revoke"], ["reindex"], ["migrate"], ["setup"],
+            ["version"],
         ])
     func help(_ command: [String]) async throws {
         try await TestWorld.with { world async throws in

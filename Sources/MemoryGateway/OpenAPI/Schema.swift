@@ -75,6 +75,9 @@ enum Schema {
 
     static func nullable(_ schema: JSON) -> JSON { ["anyOf": [schema, ["type": "null"]]] }
 
+    /// A list, or a text with commas between, as a query gives it.
+    static func list(_ items: JSON) -> JSON { ["anyOf": [array(items), string()]] }
+
     static let boolean: JSON = ["type": "boolean"]
     static let anyObject: JSON = ["type": "object"]
     static let anything: JSON = .object(JSONObject())

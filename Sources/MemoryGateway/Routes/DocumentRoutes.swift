@@ -43,7 +43,7 @@ enum DocumentRoutes {
             summary: "Finds the chunks that answer a question best", tenancy: .optionalClient(.query), writes: false,
             parameters: [
                 .query(
-                    "query", Schema.string(1...8192), "The question.", example: "how do refunds work?", isRequired: true
+                    "query", Schema.string(1...4096), "The question.", example: "how do refunds work?", isRequired: true
                 ),
                 .limit(3), .query("doc_id", Schema.string(1...255), "Only this document.", example: "handbook"),
             ], answers: [.ok("DocumentHits")]

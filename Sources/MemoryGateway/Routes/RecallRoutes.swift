@@ -8,7 +8,8 @@ enum RecallRoutes {
             summary: "Finds the memories that answer a question best", tenancy: .client(.query), writes: false,
             parameters: [
                 .query(
-                    "query", Schema.string(1...8192), "The question.", example: "when does she focus best?",
+                    "query", Schema.string(1...4096), "The question; a longer one goes by POST.",
+                    example: "when does she focus best?",
                     isRequired: true),
                 .limit(5), .query("mode", Schema.choice(RecallRequest.Mode.self), "How to search.", example: "hybrid"),
                 .query("memory_type", Schema.string(1...50), "Only memories of this type.", example: "fact"),
@@ -17,7 +18,7 @@ enum RecallRoutes {
                 ),
                 .query("session_id", Schema.string(1...256), "Only this conversation.", example: "s-1"),
                 .query(
-                    "tags", Schema.string(0...8192), "Only memories with all of these, commas between.", example: "work"
+                    "tags", Schema.string(0...1024), "Only memories with all of these, commas between.", example: "work"
                 ),
                 .since("Only what happened at this moment or later."),
                 .query(
@@ -65,10 +66,10 @@ enum RecallRoutes {
                 [
                     "query": Schema.string(1...8192), "client_id": Schema.clientID, "k": Schema.integer(1...100),
                     "mode": Schema.choice(RecallRequest.Mode.self), "memory_type": Schema.string(1...50),
-                    "scopes": Schema.array(Schema.choice(MemoryScope.self)), "session_id": Schema.string(1...256),
-                    "tags": Schema.tags, "since": Schema.timestamp, "until": Schema.timestamp,
+                    "scopes": Schema.list(Schema.choice(MemoryScope.self)), "session_id": Schema.string(1...256),
+                    "tags": Schema.list(Schema.string(1...256)), "since": Schema.timestamp, "until": Schema.timestamp,
                     "min_score": Schema.number(),
-                    "sources": Schema.array(Schema.choice(RecallRequest.Source.self), 1...3),
+                    "sources": Schema.list(Schema.choice(RecallRequest.Source.self)),
                     "metadata": Schema.anyObject,
                 ],
                 optional: [
