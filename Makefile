@@ -7,9 +7,9 @@ VENV := .venv-test
 PYTHON := $(VENV)/bin/python
 SERVERS := $(PYTHON) Tests/Support/servers.py run --
 EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
-SOURCES := Package.swift Sources Tests Examples
+SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
-.PHONY: help run build test lint format generate deps test-deps servers demo eval schemathesis durability embedded-bench clean
+.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability embedded-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -50,6 +50,12 @@ demo: build test-deps ## Start the three servers in a temporary folder, and the 
 eval: build test-deps ## Measure retrieval on the LoCoMo conversations of ../shared/eval, or of EVAL_DIR
 	@test -n "$(EVAL)" || { echo "set EVAL_DIR to the folder with run_eval.py"; exit 1; }
 	scripts/eval.sh "$(EVAL)" $(PYTHON) servers embedded lexical transfer
+
+bench: build test-deps ## Measure speed and memory against the floor of the machine (some four minutes; BENCH=--long: fifteen)
+	@scripts/install-packages.sh bench
+	swift build -c release --product BareServer
+	$(SERVERS) $(PYTHON) Benchmarks/bench.py .build/release/memory-gateway .build/release/BareServer \
+		$(if $(wildcard ../shared/bench),--stand-ins ../shared/bench) --output docs/performance.md $(BENCH)
 
 schemathesis: build test-deps ## Let schemathesis try every route of the served description, more than 20,000 cases
 	scripts/schemathesis.sh $(CURDIR)/.build/release/memory-gateway $(CURDIR)/$(VENV)

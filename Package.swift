@@ -66,6 +66,11 @@ let package = Package(
         ),
         .executableTarget(
             name: "ServerAgent", dependencies: ["MemoryCore"], path: "Examples/ServerAgent", swiftSettings: settings),
+        .executableTarget(
+            name: "BareServer",
+            dependencies: [
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
+            ], path: "Benchmarks/BareServer", swiftSettings: settings),
         .target(
             name: "MemoryTestSupport",
             dependencies: [

@@ -114,12 +114,13 @@ extension Memory {
     private func searchChunks(
         _ request: RecallRequest, _ owners: [Int], _ document: String?, _ deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
-        let dense = try await embeddings.vector(
+        let vector = try await embeddings.vector(
             ofQuery: request.query, clientID: request.clientID,
             deadline: deadline.capped(at: configuration.budgets.embedQuery))
+        await cache.keep(vector, of: request.clientID)
         let queries = owners.map { owner in
             VectorQuery(
-                clientID: owner, dense: dense, sparse: .query(request.query), filter: RecallFilter(),
+                clientID: owner, dense: vector.values, sparse: .query(request.query), filter: RecallFilter(),
                 documentID: document, limit: 50, now: .now)
         }
         return try await vectors.search(

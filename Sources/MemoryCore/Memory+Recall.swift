@@ -41,8 +41,9 @@ extension Memory {
         _ request: RecallRequest, _ ticket: MemoryCache.Ticket?, _ deadline: Deadline
     ) async throws(MemoryError) -> (EncodedHits, isDegraded: Bool) {
         let answers: [VectorAnswer]
+        let vector: QueryVector?
         do throws(MemoryError) {
-            answers = try await searchVectors(request, deadline)
+            (answers, vector) = try await searchVectors(request, deadline)
         } catch {
             logger.debug("Recall falls back to full text", metadata: [LogKey.error: "\(error.debugDescription)"])
             // A degraded answer is never kept: the next one may be whole.
@@ -51,7 +52,9 @@ extension Memory {
         let hits = try await hydrate(answers, request, deadline)
         let encoded = EncodedHits(hits)
         if let ticket {
-            await cache.keep(encoded, ticket, of: request.clientID, until: hits.compactMap(\.record.expiresAt).min())
+            await cache.keep(
+                encoded, ticket, of: request.clientID, until: hits.compactMap(\.record.expiresAt).min(),
+                vector)
         }
         return (encoded, false)
     }
@@ -63,35 +66,45 @@ extension Memory {
 
     private func searchVectors(
         _ request: RecallRequest, _ deadline: Deadline
-    ) async throws(MemoryError) -> [VectorAnswer] {
+    ) async throws(MemoryError) -> ([VectorAnswer], QueryVector?) {
+        var vector: QueryVector?
         var query = VectorQuery(
             clientID: request.clientID, filter: request.filter, limit: Self.candidates, now: .now)
+        // While the question is embedded, the primary store says where there is anything to find.
+        async let existing = sources(request, deadline)
         if request.mode != .keyword {
-            query.dense = try await embeddings.vector(
+            vector = try await embeddings.vector(
                 ofQuery: request.query, clientID: request.clientID,
                 deadline: deadline.capped(at: configuration.budgets.embedQuery))
+            query.dense = vector?.values
         }
         if request.mode != .dense { query.sparse = .query(request.query) }
+        let sources = await existing
         let limit = deadline.capped(at: configuration.budgets.searchVectors)
-        if request.sources.count == 1, let source = request.sources.first {
-            return [try await search(query, source, limit)]
-        }
         let finished = query
-        let results = await withTaskGroup(of: Result<VectorAnswer, MemoryError>.self) { group in
-            for source in Set(request.sources) {
-                group.addTask {
-                    do throws(MemoryError) {
-                        return .success(try await self.search(finished, source, limit))
-                    } catch {
-                        return .failure(error)
-                    }
-                }
-            }
-            return await group.reduce(into: []) { $0.append($1) }
+        let results = await concurrently(sources) { source in await self.searched(finished, source, limit) }
+        return (try results.map { result throws(MemoryError) in try result.get() }, vector)
+    }
+
+    /// The sources that are asked for and hold anything of the client; all that are asked for when nobody can tell.
+    private func sources(_ request: RecallRequest, _ deadline: Deadline) async -> [RecallRequest.Source] {
+        guard request.sources != [.events] else { return request.sources }
+        do throws(MemoryError) {
+            let limit = deadline.capped(at: configuration.budgets.readRecords)
+            return Array(try await kinds.submit(request.clientID, deadline: limit).intersection(request.sources))
+        } catch {
+            return Array(Set(request.sources))
         }
-        var answers: [VectorAnswer] = []
-        for result in results { answers.append(try result.get()) }
-        return answers
+    }
+
+    private func searched(
+        _ query: VectorQuery, _ source: RecallRequest.Source, _ deadline: Deadline
+    ) async -> Result<VectorAnswer, MemoryError> {
+        do throws(MemoryError) {
+            return .success(try await search(query, source, deadline))
+        } catch {
+            return .failure(error)
+        }
     }
 
     func search(
@@ -139,10 +152,7 @@ extension Memory {
         let limit = deadline.capped(at: configuration.budgets.readRecords)
         var records: [Int64: MemoryRecord] = [:]
         do throws(MemoryError) {
-            let found = try await database.read(deadline: limit) { session throws(MemoryError) in
-                try EventRepository(session: session).memories(valid)
-            }
-            for record in found { records[record.id] = record }
+            for record in try await reads.submit(valid, deadline: limit) { records[record.id] = record }
         } catch {
             for record in await cache.records(valid, deadline: deadline) { records[record.id] = record }
             guard records.count == valid.count else { throw error }

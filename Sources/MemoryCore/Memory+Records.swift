@@ -7,7 +7,8 @@ extension Memory {
         let deadline = Deadline.after(configuration.budgets.recall)
         let record: MemoryRecord?
         do throws(MemoryError) {
-            record = try await reads.submit(key, deadline: deadline.capped(at: configuration.budgets.readRecords))
+            let limit = deadline.capped(at: configuration.budgets.readRecords)
+            record = try await reads.submit([key], deadline: limit).first
         } catch {
             guard let kept = await cache.records([key], deadline: deadline).first else { throw error }
             record = kept

@@ -56,7 +56,8 @@ extension Memory {
         guard text.contains(where: { !$0.isWhitespace }) else { return nil }
         return try await embeddings.vector(
             ofQuery: String(text.prefix(Limits.queryBytes)), clientID: owner,
-            deadline: deadline.capped(at: configuration.budgets.embedQuery))
+            deadline: deadline.capped(at: configuration.budgets.embedQuery)
+        ).values
     }
 }
 

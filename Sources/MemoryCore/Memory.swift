@@ -24,7 +24,10 @@ public final class Memory: Sendable {
 
     let writer: MemoryWriter
     let inserts: Coalescer<MemoryDraft, MemoryRecord>
-    let reads: Coalescer<RecordKey, MemoryRecord?>
+    /// Records by id; each call has its own list.
+    let reads: Coalescer<[RecordKey], [MemoryRecord]>
+    /// Which kinds of records a client has, so that collections without any of them are not searched.
+    let kinds: Coalescer<Int, Set<RecallRequest.Source>>
     let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
     let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
     let healthChecks = HealthChecks()
@@ -58,12 +61,15 @@ public final class Memory: Sendable {
         inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { drafts, deadline in
             await writer.insert(drafts, deadline)
         }
-        reads = Coalescer(store: database.name, maxBatch: 512, maxRunning: 2) { keys, deadline in
-            await Self.read(keys, database, deadline)
+        reads = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { lists, deadline in
+            await Self.read(lists, database, deadline)
+        }
+        kinds = Coalescer(store: database.name, maxBatch: 256, maxRunning: 2) { clients, deadline in
+            await Self.kinds(clients, database, deadline)
         }
         searches = Dictionary(
             uniqueKeysWithValues: RecallRequest.Source.allCases.map { source in
-                let batches = Coalescer<VectorQuery, VectorAnswer>(store: vectors.name, maxBatch: 16, maxRunning: 4) {
+                let batches = Coalescer<VectorQuery, VectorAnswer>(store: vectors.name, maxBatch: 16, maxRunning: 2) {
                     queries, deadline in
                     await Self.search(queries, in: source.collection, vectors, deadline)
                 }
@@ -99,18 +105,31 @@ public final class Memory: Sendable {
     // MARK: Batch calls
 
     private static func read(
-        _ keys: [RecordKey], _ database: any SQLDatabase, _ deadline: Deadline
-    ) async -> [Result<MemoryRecord?, MemoryError>] {
+        _ lists: [[RecordKey]], _ database: any SQLDatabase, _ deadline: Deadline
+    ) async -> [Result<[MemoryRecord], MemoryError>] {
         do throws(MemoryError) {
             let records = try await database.read(deadline: deadline) { session throws(MemoryError) in
-                try EventRepository(session: session).memories(Array(Set(keys)))
+                try EventRepository(session: session).memories(Array(Set(lists.joined())))
             }
             let byKey = Dictionary(
                 records.map { (RecordKey(id: $0.id, clientID: $0.clientID), $0) },
                 uniquingKeysWith: { first, _ in first })
-            return keys.map { .success(byKey[$0]) }
+            return lists.map { keys in .success(keys.compactMap { byKey[$0] }) }
         } catch {
-            return keys.map { _ in .failure(error) }
+            return lists.map { _ in .failure(error) }
+        }
+    }
+
+    private static func kinds(
+        _ clients: [Int], _ database: any SQLDatabase, _ deadline: Deadline
+    ) async -> [Result<Set<RecallRequest.Source>, MemoryError>] {
+        do throws(MemoryError) {
+            let kinds = try await database.read(deadline: deadline) { session throws(MemoryError) in
+                try EventRepository(session: session).kinds(clients)
+            }
+            return clients.map { .success(kinds[$0] ?? [.events]) }
+        } catch {
+            return clients.map { _ in .failure(error) }
         }
     }
 

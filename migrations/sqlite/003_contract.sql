@@ -124,6 +124,7 @@ CREATE TABLE api_keys (
 
 CREATE UNIQUE INDEX events_agent_memory ON events (client_id, json_extract(payload, '$.memory_id'))
     WHERE event_type LIKE 'agent_memory:%';
+CREATE INDEX events_reflection ON events (client_id, id) WHERE event_type = 'reflection';
 CREATE INDEX events_expiry ON events (json_extract(payload, '$.expires_at'))
     WHERE json_extract(payload, '$.expires_at') IS NOT NULL;
 CREATE INDEX events_event_source ON events (event_source);

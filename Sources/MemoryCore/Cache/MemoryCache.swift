@@ -137,17 +137,26 @@ final class MemoryCache: Sendable {
 
     private static func hash(_ epoch: String) -> UInt64 { UInt64(sha256(epoch).prefix(8)) }
 
-    /// Keeps an answer, for as long as none of its memories expires.
-    func keep(_ answer: EncodedHits, _ ticket: Ticket, of clientID: Int, until expiry: Timestamp?) async {
+    /// Keeps an answer, for as long as none of its memories expires, and the vector of its question if that is new.
+    func keep(
+        _ answer: EncodedHits, _ ticket: Ticket, of clientID: Int, until expiry: Timestamp?, _ vector: QueryVector?
+    ) async {
+        var entries: [ShortTermEntry] = []
+        if let vector, vector.isNew { entries.append(entry(vector, clientID)) }
         var life = Self.recallLife
         if let expiry { life = min(life, .microseconds(expiry.microseconds &- Timestamp.now.microseconds)) }
-        guard life > .zero else { return }
+        if life > .zero { entries.append(entry(answer, ticket, clientID, life)) }
+        guard !entries.isEmpty else { return }
+        try? await store.set(entries, deadline: .after(Self.writeTimeout))
+    }
+
+    private func entry(
+        _ answer: EncodedHits, _ ticket: Ticket, _ clientID: Int, _ life: Duration
+    ) -> ShortTermEntry {
         let payload = UInt64(answer.count).bytes + answer.json
         let value = CacheEnvelope.seal(payload, clientID: clientID, key: ticket.key, tag: ticket.tag)
         // Up to a tenth less, so that entries of one moment do not all expire in another.
-        life = life * Double.random(in: 0.9...1)
-        try? await store.set(
-            [ShortTermEntry(key: ticket.key, value: value, timeToLive: life)], deadline: .after(Self.writeTimeout))
+        return ShortTermEntry(key: ticket.key, value: value, timeToLive: life * Double.random(in: 0.9...1))
     }
 
     // MARK: Records
@@ -190,13 +199,26 @@ final class MemoryCache: Sendable {
         return [Float](littleEndianBytes: payload)
     }
 
-    func keep(_ vector: [Float], of text: String, model: String, clientID: Int) async {
-        let key = vectorKey(text, model, clientID)
-        let value = CacheEnvelope.seal(vector.littleEndianBytes, clientID: clientID, key: key)
-        try? await store.set(
-            [ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)],
-            deadline: .after(Self.writeTimeout))
+    /// Keeps the vector of a question that had no answer to keep.
+    func keep(_ vector: QueryVector, of clientID: Int) async {
+        guard vector.isNew else { return }
+        try? await store.set([entry(vector, clientID)], deadline: .after(Self.writeTimeout))
     }
+
+    private func entry(_ vector: QueryVector, _ clientID: Int) -> ShortTermEntry {
+        let key = vectorKey(vector.text, vector.model, clientID)
+        let value = CacheEnvelope.seal(vector.values.littleEndianBytes, clientID: clientID, key: key)
+        return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)
+    }
+}
+
+/// The vector of a question.
+struct QueryVector: Sendable {
+    let text: String
+    let model: String
+    let values: [Float]
+    /// Whether it was made just now, and is kept nowhere yet.
+    let isNew: Bool
 }
 
 extension RecallRequest {

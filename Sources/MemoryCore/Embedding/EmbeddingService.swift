@@ -36,18 +36,20 @@ final class EmbeddingService: Sendable {
         return vector
     }
 
-    /// The vector of a client's question.
-    func vector(ofQuery text: String, clientID: Int, deadline: Deadline) async throws(MemoryError) -> [Float] {
+    /// The vector of a client's question; a new one is for the caller to keep.
+    func vector(ofQuery text: String, clientID: Int, deadline: Deadline) async throws(MemoryError) -> QueryVector {
         let key = CacheKey(digest: sha256(model, text))
-        if let known = recent.withLock({ $0.value(for: key) }) { return known }
+        func found(_ values: [Float], isNew: Bool = false) -> QueryVector {
+            QueryVector(text: text, model: model, values: values, isNew: isNew)
+        }
+        if let known = recent.withLock({ $0.value(for: key) }) { return found(known) }
         if let kept = await cache.vector(text, model: model, clientID: clientID, deadline: deadline) {
             recent.withLock { $0.insert(kept, for: key) }
-            return kept
+            return found(kept)
         }
         let vector = try await batches.submit(text, deadline: deadline)
         recent.withLock { $0.insert(vector, for: key) }
-        await cache.keep(vector, of: text, model: model, clientID: clientID)
-        return vector
+        return found(vector, isNew: true)
     }
 
     func check(deadline: Deadline) async throws(MemoryError) { try await embedder.check(deadline: deadline) }

@@ -21,25 +21,27 @@ struct QdrantClient: Sendable {
     func send(
         _ method: CurlRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
     ) async throws(MemoryError) -> JSON {
+        let reply = try await reply(method, path, body: body, deadline: deadline)
+        guard let answer = try? JSON.parse(reply), let result = answer["result"] else {
+            throw .badReply(.qdrant, String(decoding: reply.prefix(200), as: UTF8.self))
+        }
+        return result
+    }
+
+    /// Sends a request and answers the bytes of its answer.
+    func reply(
+        _ method: CurlRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
+    ) async throws(MemoryError) -> [UInt8] {
         do throws(MemoryError) {
-            return try await exchange(method, path, body, deadline)
+            let reply = try await http.send(
+                CurlRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
+            guard reply.status == 200 else { throw Self.refusal(reply) }
+            return reply.body
         } catch {
             // A collection that is not there yet is an answer.
             if error.driverCode != Self.missing { errors.count(error) }
             throw error
         }
-    }
-
-    private func exchange(
-        _ method: CurlRequest.Method, _ path: String, _ body: [UInt8], _ deadline: Deadline
-    ) async throws(MemoryError) -> JSON {
-        let reply = try await http.send(
-            CurlRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
-        guard reply.status == 200 else { throw Self.refusal(reply) }
-        guard let answer = try? JSON.parse(reply.body), let result = answer["result"] else {
-            throw .badReply(.qdrant, String(decoding: reply.body.prefix(200), as: UTF8.self))
-        }
-        return result
     }
 
     /// Sends an update. Only `completed` counts: an update that was merely acknowledged may never be applied.

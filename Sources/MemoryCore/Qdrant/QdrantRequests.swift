@@ -136,7 +136,7 @@ enum QdrantRequests {
         writer.key("limit")
         writer.int(limit)
         writer.key("with_payload")
-        writer.strings(["client_id", "session", "speaker", "occurred_at"])
+        writer.strings(["session", "speaker", "occurred_at"])
         writer.endObject()
     }
 
@@ -171,21 +171,61 @@ enum QdrantRequests {
         return ["must": .array(must), "must_not": [expired]]
     }
 
-    /// The points of one answer. What is malformed makes the whole answer so: a server that errs there may err elsewhere.
-    static func candidates(_ list: JSON) throws(MemoryError) -> [VectorCandidate] {
-        guard let points = list["points"]?.array else { throw .badReply(.qdrant, "an answer without points") }
-        var candidates: [VectorCandidate] = []
-        candidates.reserveCapacity(points.count)
-        for point in points {
-            guard let id = point["id"]?.int, let score = point["score"]?.double, score.isFinite else {
-                throw .badReply(.qdrant, "a point without an id of ours or a score")
+    /// The points of each answer of a batch. What is malformed makes the whole answer so: a server that errs there may err
+    /// elsewhere.
+    static func candidates(_ reply: [UInt8]) throws(MemoryError) -> [[VectorCandidate]] {
+        var lists: [[VectorCandidate]] = []
+        do throws(JSON.ParseError) {
+            var scanner = JSONScanner(reply)
+            try scanner.members { scanner, key throws(JSON.ParseError) in
+                guard key.elementsEqual("result".utf8) else { return }
+                try scanner.elements { scanner throws(JSON.ParseError) in lists.append(try points(&scanner)) }
             }
-            let payload = point["payload"]
-            candidates.append(
-                VectorCandidate(
-                    id: id, score: score, session: payload?["session"]?.string, speaker: payload?["speaker"]?.string,
-                    moment: payload?["occurred_at"]?.string.flatMap { Timestamp($0) }))
+        } catch {
+            throw .badReply(.qdrant, "\(error.reason) at byte \(error.offset)")
+        }
+        return lists
+    }
+
+    private static func points(_ scanner: inout JSONScanner) throws(JSON.ParseError) -> [VectorCandidate] {
+        var candidates: [VectorCandidate]?
+        try scanner.members { scanner, key throws(JSON.ParseError) in
+            guard key.elementsEqual("points".utf8) else { return }
+            var found: [VectorCandidate] = []
+            try scanner.elements { scanner throws(JSON.ParseError) in found.append(try candidate(&scanner)) }
+            candidates = found
+        }
+        guard let candidates else {
+            throw JSON.ParseError(reason: "an answer without points", offset: scanner.position)
         }
         return candidates
+    }
+
+    private static func candidate(_ scanner: inout JSONScanner) throws(JSON.ParseError) -> VectorCandidate {
+        var id: Int64?
+        var score: Double?
+        var session, speaker, moment: String?
+        try scanner.members { scanner, key throws(JSON.ParseError) in
+            if key.elementsEqual("id".utf8) {
+                id = try scanner.integer()
+            } else if key.elementsEqual("score".utf8) {
+                score = try scanner.number()
+            } else if key.elementsEqual("payload".utf8) {
+                try scanner.members { scanner, key throws(JSON.ParseError) in
+                    if key.elementsEqual("session".utf8) {
+                        session = try scanner.string()
+                    } else if key.elementsEqual("speaker".utf8) {
+                        speaker = try scanner.string()
+                    } else if key.elementsEqual("occurred_at".utf8) {
+                        moment = try scanner.string()
+                    }
+                }
+            }
+        }
+        guard let id, let score, score.isFinite else {
+            throw JSON.ParseError(reason: "a point without an id of ours or a score", offset: scanner.position)
+        }
+        return VectorCandidate(
+            id: id, score: score, session: session, speaker: speaker, moment: moment.flatMap { Timestamp($0) })
     }
 }

@@ -48,14 +48,14 @@ final class QdrantStore: VectorStore {
         let withSparse = try await hasSparse(collection, deadline)
         let (body, kinds) = QdrantRequests.search(queries, withSparse: withSparse)
         guard !kinds.isEmpty else { return queries.map { _ in VectorAnswer() } }
-        let result = try await client.send(
+        let reply = try await client.reply(
             .post, path(collection, "points/query/batch"), body: body, deadline: deadline)
-        guard let lists = result.array, lists.count == kinds.count else {
+        let lists = try QdrantRequests.candidates(reply)
+        guard lists.count == kinds.count else {
             throw .badReply(.qdrant, "\(kinds.count) searches, and another number of answers")
         }
         var answers = queries.map { _ in VectorAnswer() }
-        for (list, kind) in zip(lists, kinds) {
-            let candidates = try QdrantRequests.candidates(list)
+        for (candidates, kind) in zip(lists, kinds) {
             switch kind {
             case .dense(let index): answers[index].dense = candidates
             case .sparse(let index): answers[index].sparse = candidates

@@ -334,6 +334,8 @@ CREATE TABLE api_keys (
 -- An agent memory whose memory_id is taken replaces it.
 CREATE UNIQUE INDEX events_agent_memory ON events (client_id, (payload ->> 'memory_id'))
     WHERE event_type LIKE 'agent_memory:%';
+-- Whether a client has reflections, which a recall asks before it searches their vectors.
+CREATE INDEX events_reflection ON events (client_id, id) WHERE event_type = 'reflection';
 -- What the sweep of expired memories looks for.
 CREATE INDEX events_expiry ON events ((payload ->> 'expires_at') COLLATE "C") WHERE payload ? 'expires_at';
 CREATE INDEX graph_edges_to_node_id ON graph_edges (to_node_id);
@@ -580,6 +582,7 @@ CREATE TABLE api_keys (
 
 CREATE UNIQUE INDEX events_agent_memory ON events (client_id, json_extract(payload, '$.memory_id'))
     WHERE event_type LIKE 'agent_memory:%';
+CREATE INDEX events_reflection ON events (client_id, id) WHERE event_type = 'reflection';
 CREATE INDEX events_expiry ON events (json_extract(payload, '$.expires_at'))
     WHERE json_extract(payload, '$.expires_at') IS NOT NULL;
 CREATE INDEX events_event_source ON events (event_source);

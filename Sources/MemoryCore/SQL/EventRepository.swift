@@ -168,6 +168,31 @@ struct EventRepository {
         return try rows.map { row throws(MemoryError) in try record(row) }.compactMap { $0 }
     }
 
+    /// Which of these clients have agent memories, and which have reflections; most have neither.
+    func kinds(_ clientIDs: [Int]) throws(MemoryError) -> [Int: Set<RecallRequest.Source>] {
+        var kinds: [Int: Set<RecallRequest.Source>] = [:]
+        let clients = Array(Set(clientIDs))
+        for row in try session.query(Self.kindsOfClients, [.ints(clients.map(Int64.init))]) {
+            let client = Int(clamping: try row.int(0))
+            kinds[client] = [.events]
+            if try row.bool(1) { kinds[client]?.insert(.agentMemories) }
+            if try row.bool(2) { kinds[client]?.insert(.dailyThreads) }
+        }
+        return kinds
+    }
+
+    private static let kindsOfClients = SQL(
+        postgres: """
+            SELECT id, EXISTS (SELECT 1 FROM events WHERE client_id = wanted.id AND event_type LIKE 'agent_memory:%'),
+                EXISTS (SELECT 1 FROM events WHERE client_id = wanted.id AND event_type = 'reflection')
+            FROM unnest($1::int[]) AS wanted (id)
+            """,
+        sqlite: """
+            SELECT value, EXISTS (SELECT 1 FROM events WHERE client_id = value AND event_type LIKE 'agent_memory:%'),
+                EXISTS (SELECT 1 FROM events WHERE client_id = value AND event_type = 'reflection')
+            FROM json_each($1)
+            """)
+
     /// How many memories there are, and of how many clients.
     func counts() throws(MemoryError) -> (memories: Int, clients: Int) {
         let rows = try session.query(

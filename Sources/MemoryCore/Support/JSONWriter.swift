@@ -95,34 +95,60 @@ package struct JSONWriter {
 
     /// A vector, with six decimals: on unit vectors that keeps every cosine to 1e-6, in a third of the bytes.
     mutating func vector(_ values: [Float]) {
-        separate()
-        bytes.append(UInt8(ascii: "["))
-        bytes.reserveCapacity(bytes.count + values.count * 10)
-        for (index, value) in values.enumerated() {
-            if index > 0 { bytes.append(UInt8(ascii: ",")) }
-            appendFixed(value)
+        // The longest number is `-999.999999,`; writing at a place costs half of what appending does.
+        var text = [UInt8](repeating: 0, count: values.count * 12 + 2)
+        var end = 1
+        text[0] = UInt8(ascii: "[")
+        for value in values {
+            guard abs(value) < 1000 else { return vectorAtLength(values) }
+            Self.writeFixed(value, &text, &end)
         }
-        bytes.append(UInt8(ascii: "]"))
+        separate()
+        if end > 1 { end -= 1 }
+        text[end] = UInt8(ascii: "]")
+        bytes.append(contentsOf: text[...end])
     }
 
-    private mutating func appendFixed(_ value: Float) {
-        let scaled = (Double(value) * 1e6).rounded()
-        guard abs(scaled) < 1e15, let micros = Int64(exactly: scaled) else {
-            bytes.append(contentsOf: (value.isFinite ? value.description : "0").utf8)
-            return
+    /// A vector with numbers that unit vectors do not have.
+    private mutating func vectorAtLength(_ values: [Float]) {
+        beginArray()
+        for value in values { raw(value.isFinite ? value.description : "0") }
+        endArray()
+    }
+
+    /// Writes a number and a comma; of the decimals no zeros at the end.
+    private static func writeFixed(_ value: Float, _ text: inout [UInt8], _ end: inout Int) {
+        let scaled = Double(value) * 1e6
+        // Half away from zero; the range was checked.
+        let micros = Int32(scaled + (scaled < 0 ? -0.5 : 0.5))
+        if micros < 0 {
+            text[end] = UInt8(ascii: "-")
+            end += 1
         }
-        if micros < 0 { bytes.append(UInt8(ascii: "-")) }
-        let magnitude = micros.magnitude
-        bytes.append(contentsOf: String(magnitude / 1_000_000).utf8)
-        var fraction = magnitude % 1_000_000
-        guard fraction > 0 else { return }
-        bytes.append(UInt8(ascii: "."))
-        var unit: UInt64 = 100_000
-        while fraction > 0 {
-            bytes.append(UInt8(ascii: "0") + UInt8(fraction / unit))
-            fraction %= unit
-            unit /= 10
+        let (whole, rest) = micros.magnitude.quotientAndRemainder(dividingBy: 1_000_000)
+        if whole < 10 {
+            text[end] = UInt8(ascii: "0") &+ UInt8(truncatingIfNeeded: whole)
+            end += 1
+        } else {
+            for digit in String(whole).utf8 {
+                text[end] = digit
+                end += 1
+            }
         }
+        if rest > 0 {
+            text[end] = UInt8(ascii: ".")
+            end += 1
+            var (fraction, unit) = (rest, UInt32(100_000))
+            while fraction > 0 {
+                let digit = fraction / unit
+                text[end] = UInt8(ascii: "0") &+ UInt8(truncatingIfNeeded: digit)
+                end += 1
+                fraction &-= digit &* unit
+                unit /= 10
+            }
+        }
+        text[end] = UInt8(ascii: ",")
+        end += 1
     }
 
     // MARK: Quoting

@@ -15,7 +15,8 @@ struct Admission: Sendable {
     }
 
     /// - Throws: ``MemoryError``: `rate_limited`, `unauthorized`, or `forbidden`.
-    func admit(_ request: Request, _ context: GatewayContext, _ endpoint: Endpoint) async throws(MemoryError) -> Access
+    func admit(_ request: Request, _ context: GatewayContext, _ endpoint: EndpointRouter.Route)
+        async throws(MemoryError) -> Access
     {
         if let limit = rates.perAddress, let address = proxies.caller(request, context) {
             try await take("address:\(address)", limit)

@@ -66,6 +66,35 @@ struct Endpoint: Sendable {
     var takesIdempotencyKey = false
     var handle: @Sendable (Call) async throws -> Response
 
+    /// What reading a request must know of its parameters, worked out once.
+    struct Reading: Sendable {
+        struct Field: Sendable {
+            let name: String
+            let isNumber: Bool
+            /// How many characters it may have, if it matters.
+            let length: ClosedRange<Int64>?
+
+            init(_ parameter: Parameter) {
+                name = parameter.name
+                let isInteger = ["integer", "number"].contains(parameter.schema["type"]?.string ?? "")
+                // A row's id in a path is a text until it is read as one.
+                isNumber = isInteger && (!parameter.isInPath || name == "client_id")
+                let bounds = (parameter.schema["minLength"]?.int, parameter.schema["maxLength"]?.int)
+                if let least = bounds.0, let most = bounds.1 { length = least...most } else { length = nil }
+            }
+        }
+
+        let path: [Field]
+        let query: [Field]
+    }
+
+    var reading: Reading {
+        let all = allParameters
+        return Reading(
+            path: all.filter(\.isInPath).map(Reading.Field.init),
+            query: all.filter { !$0.isInPath }.map(Reading.Field.init))
+    }
+
     /// All parameters, with the one that the tenancy needs.
     var allParameters: [Parameter] {
         switch tenancy {
@@ -124,8 +153,9 @@ extension Endpoint.Answer {
     static let gone = Self(status: .noContent, schema: nil, text: "It is gone.")
 }
 
-/// A request that was admitted: its parameters and body as JSON, its client checked.
-struct Call: Sendable {
+/// A request that was admitted: its parameters and body as JSON, its client checked. A class, because as a value each hand-over
+/// would count a dozen references.
+final class Call: Sendable {
     let memory: Memory
     let request: Request
     let context: GatewayContext
@@ -134,6 +164,20 @@ struct Call: Sendable {
     let body: JSONObject
     /// The client that is meant, which the key allows. With a tenancy of `.client` it is there.
     let client: Int?
+
+    init(
+        memory: Memory, request: Request, context: GatewayContext, path: JSONObject, query: JSONObject,
+        body: JSONObject,
+        client: Int?
+    ) {
+        self.memory = memory
+        self.request = request
+        self.context = context
+        self.path = path
+        self.query = query
+        self.body = body
+        self.client = client
+    }
 
     var queryFields: FieldReader { FieldReader(query) }
     var bodyFields: FieldReader { FieldReader(body) }

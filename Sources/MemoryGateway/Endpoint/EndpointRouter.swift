@@ -9,8 +9,9 @@ struct EndpointRouter {
 
     func add(_ endpoints: [Endpoint], to router: Router<GatewayContext>) {
         for endpoint in endpoints {
+            let route = Route(endpoint)
             router.on(Self.routerPath(endpoint.path), method: endpoint.method) { request, context in
-                try await respond(endpoint, request, context)
+                try await respond(route, request, context)
             }
         }
     }
@@ -21,32 +22,51 @@ struct EndpointRouter {
     }
 
     private func respond(
-        _ endpoint: Endpoint, _ request: Request, _ context: GatewayContext
+        _ route: Route, _ request: Request, _ context: GatewayContext
     ) async throws -> Response {
-        let access = try await admission.admit(request, context, endpoint)
-        let path = try Self.path(endpoint, context)
-        let query = try request.queryObject(endpoint.allParameters)
+        let access = try await admission.admit(request, context, route)
+        let path = try Self.path(route.reading.path, context)
+        let query = try request.queryObject(route.reading.query)
         var body = JSONObject()
-        if case .json(_, let maxBytes) = endpoint.body { body = try await request.jsonObject(maxBytes: maxBytes) }
-        let client = try Admission.client(access, endpoint.tenancy, path: path, query: query, body: body)
-        return try await endpoint.handle(
+        if let maxBytes = route.maxBodyBytes { body = try await request.jsonObject(maxBytes: maxBytes) }
+        let client = try Admission.client(access, route.tenancy, path: path, query: query, body: body)
+        return try await route.handle(
             Call(
                 memory: memory, request: request, context: context, path: path, query: query, body: body,
                 client: client))
     }
 
+    /// What serving an endpoint needs of it, behind one reference.
+    final class Route: Sendable {
+        let tenancy: Endpoint.Tenancy
+        let writes: Bool
+        let reading: Endpoint.Reading
+        /// Nil when no JSON body is read.
+        let maxBodyBytes: Int?
+        let handle: @Sendable (Call) async throws -> Response
+
+        init(_ endpoint: Endpoint) {
+            tenancy = endpoint.tenancy
+            writes = endpoint.writes
+            reading = endpoint.reading
+            if case .json(_, let maxBytes) = endpoint.body { maxBodyBytes = maxBytes } else { maxBodyBytes = nil }
+            handle = endpoint.handle
+        }
+    }
+
     /// The path's parameters, decoded: a `/` within one is `%2F`.
-    private static func path(_ endpoint: Endpoint, _ context: GatewayContext) throws(MemoryError) -> JSONObject {
+    private static func path(
+        _ fields: [Endpoint.Reading.Field], _ context: GatewayContext
+    ) throws(MemoryError) -> JSONObject {
         var object = JSONObject()
-        for parameter in endpoint.allParameters where parameter.isInPath {
-            guard let raw = context.parameters.get(parameter.name),
+        for field in fields {
+            guard let raw = context.parameters.get(field.name),
                 let value = raw[...].percentDecoded(plusIsSpace: false), !value.utf8.contains(0)
             else {
                 throw MemoryError(
-                    invalid: "\(parameter.name) is not percent-encoded UTF-8 without NUL", field: parameter.name)
+                    invalid: "\(field.name) is not percent-encoded UTF-8 without NUL", field: field.name)
             }
-            try parameter.checkLength(value)
-            object[parameter.name] = parameter.isNumber ? Request.number(value) : .string(value)
+            object[field.name] = try field.value(value)
         }
         return object
     }

@@ -25,7 +25,7 @@ extension Request {
 
     /// The query parameters as the fields of an object, numbers where the endpoint wants numbers; a parameter that comes
     /// twice is an error, as a repeated key is.
-    func queryObject(_ parameters: [Endpoint.Parameter]) throws(MemoryError) -> JSONObject {
+    func queryObject(_ fields: [Endpoint.Reading.Field]) throws(MemoryError) -> JSONObject {
         var object = JSONObject()
         for pair in (uri.query ?? "").split(separator: "&") {
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -38,9 +38,8 @@ extension Request {
                 throw MemoryError(invalid: "\(name) must not contain NUL", field: name)
             }
             guard object[name] == nil else { throw MemoryError(invalid: "\(name) is given twice", field: name) }
-            let parameter = parameters.first { $0.name == name }
-            try parameter?.checkLength(value)
-            object[name] = parameter?.isNumber == true ? Self.number(value) : .string(value)
+            let field = fields.first { $0.name == name }
+            object[name] = try field?.value(value) ?? .string(value)
         }
         return object
     }
@@ -52,17 +51,16 @@ extension Request {
     }
 }
 
-extension Endpoint.Parameter {
-    /// Whether its value is a number: a row's id in a path is a text until it is read as one.
-    var isNumber: Bool {
-        ["integer", "number"].contains(schema["type"]?.string ?? "") && (!isInPath || name == "client_id")
-    }
-
+extension Endpoint.Reading.Field {
+    /// The field's value.
+    ///
     /// - Throws: 400 for a text that is shorter or longer than the parameter's schema says.
-    func checkLength(_ value: String) throws(MemoryError) {
-        guard let least = schema["minLength"]?.int, let most = schema["maxLength"]?.int else { return }
-        guard least > most || !(least...most).contains(Int64(value.unicodeScalars.count)) else { return }
-        throw MemoryError(invalid: "\(name) must be \(least) to \(most) characters", field: name)
+    func value(_ text: String) throws(MemoryError) -> JSON {
+        if let length, !length.contains(Int64(text.unicodeScalars.count)) {
+            throw MemoryError(
+                invalid: "\(name) must be \(length.lowerBound) to \(length.upperBound) characters", field: name)
+        }
+        return isNumber ? Request.number(text) : .string(text)
     }
 }
 
