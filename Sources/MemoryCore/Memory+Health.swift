@@ -1,3 +1,4 @@
+import Logging
 import Synchronization
 
 extension Memory {
@@ -25,6 +26,30 @@ extension Memory {
             cache.store.name.description
         )
     }
+
+    /// Looks whether the primary store keeps its promise that what is committed stays; says so when it does not.
+    func checkDurability() async {
+        let found = try? await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) -> [String] in
+            guard session.dialect == .postgres else {
+                let level = try session.query("PRAGMA synchronous", []).first?.int(0) ?? 0
+                return level >= 1 ? [] : ["sqlite: synchronous is off"]
+            }
+            let rows = try session.query(
+                """
+                SELECT name, setting FROM pg_settings
+                WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off'
+                """, [])
+            return try rows.map { row throws(MemoryError) in "postgres: \(try row.text(0)) is off" }
+        }
+        guard let found, !found.isEmpty else { return }
+        durabilityWarnings.withLock { $0 = found }
+        logger.warning(
+            "A loss of power may lose what was acknowledged",
+            metadata: [LogKey.name: "\(found.joined(separator: ", "))"])
+    }
+
+    /// Settings of the primary store under which a loss of power may lose what was acknowledged.
+    public var warnings: [String] { durabilityWarnings.withLock { $0 } }
 
     /// Asks every store at once; within two seconds, whatever hangs. What was found within the last second is not asked
     /// again.

@@ -32,7 +32,9 @@ public final class Memory: Sendable {
     let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
     let healthChecks = HealthChecks()
     let signals = EventSignals()
+    let durabilityWarnings = Mutex<[String]>([])
     let keys: KeyRing
+    let reconciler: Reconciler
     /// Counts calls while short-term memory is away.
     let localRates = EmbeddedCache(maxBytes: 8 << 20)
     let startedAt = ContinuousClock.now
@@ -48,6 +50,7 @@ public final class Memory: Sendable {
         self.database = database
         self.vectors = vectors
         self.logger = logger
+        reconciler = Reconciler(database: database, vectors: vectors, logger: logger)
         keys = KeyRing(database: database, keys: configuration.apiKeys)
         cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix)
         embeddings = EmbeddingService(embedder, cache: cache)
@@ -152,7 +155,10 @@ public final class Memory: Sendable {
     func startBackground(isPrepared: Bool) {
         let task = Task { [self] in
             if !isPrepared { await prepareUntilDone() }
+            await checkDurability()
+            async let comparisons: Void = reconciler.run()
             await outbox.run()
+            await comparisons
         }
         background.withLock { $0 = task }
     }

@@ -314,6 +314,36 @@ final class EmbeddedVectorStore: VectorStore {
         return VectorAnswer(dense: candidates(dense), sparse: candidates(sparse))
     }
 
+    func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int {
+        try await database.read(deadline: deadline) { session throws(MemoryError) in
+            let rows = try session.query(
+                "SELECT count(*) FROM vector_points WHERE collection = $1", [.text(collection.description)])
+            return Int(clamping: try rows.first?.int(0) ?? 0)
+        }
+    }
+
+    func existing(
+        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> Set<Int64> {
+        try await database.read(deadline: deadline) { session throws(MemoryError) in
+            let rows = try session.query(
+                "SELECT id FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
+                [.text(collection.description), .ints(ids)])
+            return Set(try rows.map { row throws(MemoryError) in try row.int(0) })
+        }
+    }
+
+    func ownIDs(
+        in collection: VectorCollection, after id: Int64?, limit: Int, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64] {
+        try await database.read(deadline: deadline) { session throws(MemoryError) in
+            try session.query(
+                "SELECT id FROM vector_points WHERE collection = $1 AND id > $2 ORDER BY id LIMIT $3",
+                [.text(collection.description), .int(id ?? .min), .int(Int64(limit))]
+            ).map { row throws(MemoryError) in try row.int(0) }
+        }
+    }
+
     // MARK: The file
 
     /// The tables come with the file's migrations.

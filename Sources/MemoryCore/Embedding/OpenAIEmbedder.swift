@@ -8,7 +8,7 @@ final class OpenAIEmbedder: Embedder {
     let maxBatch: Int
     private let configuration: EmbeddingsConfiguration
     private let client: CurlClient
-    private let errors = StoreErrors(.embeddings)
+    private let breaker = CircuitBreaker(.embeddings)
     private let tokens = Counter(label: "memory_gateway_embedding_tokens_total")
 
     init(_ configuration: EmbeddingsConfiguration) throws(MemoryError) {
@@ -33,12 +33,7 @@ final class OpenAIEmbedder: Embedder {
     private func request(
         _ texts: [String], _ deadline: Deadline
     ) async throws(MemoryError) -> [Result<[Float], MemoryError>] {
-        do throws(MemoryError) {
-            return try await exchange(texts, deadline)
-        } catch {
-            errors.count(error)
-            throw error
-        }
+        try await breaker.run { () throws(MemoryError) in try await exchange(texts, deadline) }
     }
 
     private func exchange(

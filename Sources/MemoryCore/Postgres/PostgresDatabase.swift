@@ -27,7 +27,7 @@ final class PostgresDatabase: SQLDatabase {
     private let gate = ReconnectGate()
     private let state = Mutex(State())
     private let available = DispatchSemaphore(value: 0)
-    private let errors = StoreErrors(.postgres)
+    private let breaker = CircuitBreaker(.postgres)
 
     init(_ configuration: PostgresConfiguration) throws(MemoryError) {
         self.configuration = configuration
@@ -108,7 +108,6 @@ final class PostgresDatabase: SQLDatabase {
                 available.signal()
             }
         }
-        if case .failure(let error) = result { errors.count(error) }
         return try result.get()
     }
 
@@ -117,13 +116,25 @@ final class PostgresDatabase: SQLDatabase {
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        try await perform(deadline) { worker throws(MemoryError) in try worker.read(body) }
+        try await breaker.run { () throws(MemoryError) in
+            try await perform(deadline) { worker throws(MemoryError) in try worker.read(body) }
+        }
     }
 
     func write<Value: Sendable>(
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        try await perform(deadline) { worker throws(MemoryError) in try worker.write(durable: durable, body) }
+        do throws(MemoryError) {
+            return try await breaker.run { () throws(MemoryError) in
+                try await perform(deadline) { worker throws(MemoryError) in
+                    try worker.write(durable: durable, body)
+                }
+            }
+        } catch {
+            var error = error
+            if error.driverCode == CircuitBreaker.isOpen { error.outcome = .notStored }
+            throw error
+        }
     }
 }
 

@@ -3,7 +3,7 @@ struct QdrantClient: Sendable {
     private let base: String
     private let headers: [String]
     private let http: CurlClient
-    private let errors = StoreErrors(.qdrant)
+    private let breaker = CircuitBreaker(.qdrant)
 
     init(_ configuration: QdrantConfiguration) throws(MemoryError) {
         var url = configuration.url
@@ -32,15 +32,11 @@ struct QdrantClient: Sendable {
     func reply(
         _ method: CurlRequest.Method, _ path: String, body: [UInt8] = [], deadline: Deadline
     ) async throws(MemoryError) -> [UInt8] {
-        do throws(MemoryError) {
+        try await breaker.run { () throws(MemoryError) in
             let reply = try await http.send(
                 CurlRequest(method: method, url: base + path, headers: headers, body: body, deadline: deadline))
             guard reply.status == 200 else { throw Self.refusal(reply) }
             return reply.body
-        } catch {
-            // A collection that is not there yet is an answer.
-            if error.driverCode != Self.missing { errors.count(error) }
-            throw error
         }
     }
 
@@ -71,6 +67,8 @@ struct QdrantClient: Sendable {
         let detail = String(decoding: reply.body.prefix(300), as: UTF8.self)
         var error = MemoryError.unavailable(.qdrant, detail, driverCode: "http \(reply.status)")
         // A request that does not fit stays so; everything else ends when somebody mends the server or the settings.
+        // A collection that is not there is an answer, and created.
+        if reply.status == 404 { error.code = .notFound }
         error.isRetriable = reply.status != 400 && reply.status != 413 && reply.status != 422
         error.retryAfter = reply.retryAfter
         return error

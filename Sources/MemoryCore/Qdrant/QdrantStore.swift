@@ -80,6 +80,44 @@ final class QdrantStore: VectorStore {
         return vectors
     }
 
+    // MARK: Comparing
+
+    func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int {
+        let body: JSON = ["exact": true]
+        let result = try await client.send(
+            .post, path(collection, "points/count"), body: body.encoded, deadline: deadline)
+        guard let count = result["count"]?.int else { throw .badReply(.qdrant, "a count without a number") }
+        return Int(clamping: count)
+    }
+
+    func existing(
+        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> Set<Int64> {
+        let body: JSON = ["ids": .array(ids.map(JSON.int)), "with_payload": false, "with_vector": false]
+        let found = try await client.send(
+            .post, path(collection, "points"), body: body.encoded, deadline: deadline)
+        return Set((found.array ?? []).compactMap { $0["id"]?.int })
+    }
+
+    func ownIDs(
+        in collection: VectorCollection, after id: Int64?, limit: Int, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64] {
+        // Whatever a gateway writes names its model. A scroll goes by id, integers before UUIDs.
+        var body: JSONObject = [
+            "limit": .int(Int64(limit)), "with_payload": ["model"], "with_vector": false,
+        ]
+        body["offset"] = id.map { .int($0 + 1) }
+        let result = try await client.send(
+            .post, path(collection, "points/scroll"), body: body.encoded, deadline: deadline)
+        guard let points = result["points"]?.array else { throw .badReply(.qdrant, "a scroll without points") }
+        let own = points.filter { $0["payload"]?["model"] != nil }.compactMap { $0["id"]?.int }
+        // A page that is all others' must not look like the end.
+        if own.isEmpty, let next = result["next_page_offset"]?.int, next > id ?? .min {
+            return try await ownIDs(in: collection, after: next - 1, limit: limit, deadline: deadline)
+        }
+        return own
+    }
+
     // MARK: The server
 
     func setUp(deadline: Deadline) async throws(MemoryError) {

@@ -44,25 +44,38 @@ struct OutboxRepository {
     }
 
     /// Takes rows that are due. They are ours until the lease ends; then another worker may take them.
+    ///
+    /// Half of them are the oldest, so that none waits for ever; half the newest, so that nobody waits behind a client that
+    /// has a hundred thousand.
     func claim(limit: Int, lease: Duration) throws(MemoryError) -> [Lease] {
         let rows = try session.query(
             SQL(
                 postgres: """
-                    UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
-                    WHERE id IN (
+                    WITH oldest AS (
                         SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
-                        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+                        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
+                    ), newest AS (
+                        SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
+                        ORDER BY due_at DESC LIMIT $1 FOR UPDATE SKIP LOCKED
+                    )
+                    UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
+                    WHERE id IN (SELECT id FROM oldest UNION SELECT id FROM newest)
                     RETURNING collection, record_id, client_id, fence, attempts, is_stored
                     """,
                 sqlite: """
                     UPDATE memory_outbox SET fence = fence + 1,
                         due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER)
                     WHERE id IN (
-                        SELECT id FROM memory_outbox WHERE state = 'pending'
-                            AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
-                        ORDER BY due_at LIMIT $1)
+                        SELECT id FROM (
+                            SELECT id FROM memory_outbox WHERE state = 'pending'
+                                AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+                            ORDER BY due_at LIMIT $1)
+                        UNION SELECT id FROM (
+                            SELECT id FROM memory_outbox WHERE state = 'pending'
+                                AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+                            ORDER BY due_at DESC LIMIT $1))
                     RETURNING collection, record_id, client_id, fence, attempts, is_stored
-                    """), [.int(Int64(limit)), .double(lease.milliseconds / 1000)])
+                    """), [.int(Int64(max(1, limit / 2))), .double(lease.milliseconds / 1000)])
         var leases: [Lease] = []
         for row in rows {
             leases.append(
@@ -183,6 +196,41 @@ struct OutboxRepository {
             ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
             """, [])
+    }
+
+    /// Rows that were given up on, oldest first.
+    func deadLetters(limit: Int) throws(MemoryError) -> [Memory.DeadLetter] {
+        try session.query(
+            SQL(
+                postgres: """
+                    SELECT collection, record_id, client_id, attempts, coalesce(last_error, ''), #time(created_at)
+                    FROM memory_outbox WHERE state = 'dead' ORDER BY id LIMIT $1
+                    """,
+                sqlite: """
+                    SELECT collection, record_id, client_id, attempts, coalesce(last_error, ''), created_at
+                    FROM memory_outbox WHERE state = 'dead' ORDER BY id LIMIT $1
+                    """), [.int(Int64(limit))]
+        ).map { row throws(MemoryError) in
+            Memory.DeadLetter(
+                collection: try row.text(0), recordID: try row.int(1), clientID: Int(clamping: try row.int(2)),
+                attempts: Int(clamping: try row.int(3)), lastError: try row.text(4), createdAt: try row.timestamp(5))
+        }
+    }
+
+    /// Makes every dead row a pending one that is due.
+    ///
+    /// - Returns: how many there were.
+    func retryDead() throws(MemoryError) -> Int {
+        try session.execute(
+            SQL(
+                postgres: """
+                    UPDATE memory_outbox SET state = 'pending', attempts = 0, fence = fence + 1, due_at = now()
+                    WHERE state = 'dead'
+                    """,
+                sqlite: """
+                    UPDATE memory_outbox SET state = 'pending', attempts = 0, fence = fence + 1, due_at = #now()
+                    WHERE state = 'dead'
+                    """), [])
     }
 
     /// How many rows wait, and how many are dead.

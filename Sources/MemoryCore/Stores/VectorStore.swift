@@ -51,6 +51,20 @@ protocol VectorStore: Sendable {
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer]
 
+    /// How many points a collection holds.
+    func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int
+
+    /// Which of these points there are.
+    func existing(
+        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> Set<Int64>
+
+    /// The ids of points that a gateway wrote, ascending, after a given one. Points of other programs are left out: they are
+    /// nobody's to remove.
+    func ownIDs(
+        in collection: VectorCollection, after id: Int64?, limit: Int, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64]
+
     /// Creates the collections that are missing.
     func setUp(deadline: Deadline) async throws(MemoryError)
 

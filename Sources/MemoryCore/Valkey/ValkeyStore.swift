@@ -11,7 +11,7 @@ final class ValkeyStore: ShortTermStore {
 
     private let connections: [ValkeyConnection]
     private let turn = Atomic<Int>(0)
-    private let errors = StoreErrors(.valkey)
+    private let breaker = CircuitBreaker(.valkey)
 
     init(_ configuration: ValkeyConfiguration, logger: Logger) async throws(MemoryError) {
         var connections: [ValkeyConnection] = []
@@ -163,6 +163,12 @@ final class ValkeyStore: ShortTermStore {
     private func send(
         _ commands: [ValkeyCommand], _ deadline: Deadline
     ) async throws(MemoryError) -> ValkeyConnection.Replies {
+        try await breaker.run { () throws(MemoryError) in try await exchange(commands, deadline) }
+    }
+
+    private func exchange(
+        _ commands: [ValkeyCommand], _ deadline: Deadline
+    ) async throws(MemoryError) -> ValkeyConnection.Replies {
         let first = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
         var attempt = 0
         while true {
@@ -176,7 +182,6 @@ final class ValkeyStore: ShortTermStore {
             } catch {
                 attempt += 1
                 guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else {
-                    errors.count(error)
                     throw error
                 }
             }

@@ -10,7 +10,8 @@ struct MemoryGatewayCommand: AsyncParsableCommand {
         version: GatewayVersion.current,
         subcommands: [
             ServeCommand.self, RememberCommand.self, RecallCommand.self, ForgetCommand.self, StatsCommand.self,
-            DoctorCommand.self, KeysCommand.self, ExportCommand.self, ImportCommand.self, ReindexCommand.self,
+            DoctorCommand.self, KeysCommand.self, OutboxCommand.self, ExportCommand.self, ImportCommand.self,
+            ReindexCommand.self,
             MigrateCommand.self,
             SetupCommand.self, VersionCommand.self,
         ],

@@ -31,24 +31,28 @@ enum HealthRoutes {
     private static func body(_ health: Memory.Health, _ memory: Memory) -> JSONObject {
         var dependencies = JSONObject()
         for (store, isUp) in health.dependencies { dependencies[store.description] = isUp ? "up" : "down" }
-        return [
+        var body: JSONObject = [
             "status": health.isHealthy ? "healthy" : "degraded", "dependencies": .object(dependencies),
             "embeddings": .string(memory.embeddingModel), "uptime_seconds": .int(health.uptime.components.seconds),
             "version": .string(GatewayVersion.current),
         ]
+        if !memory.warnings.isEmpty { body["warnings"] = .array(memory.warnings.map(JSON.string)) }
+        return body
     }
 
     static let schemas: [(String, JSON)] = [
         (
             "Health",
-            Schema.object([
-                "status": Schema.choice(["healthy", "degraded"]),
-                "dependencies": [
-                    "type": "object", "additionalProperties": Schema.choice(["up", "down"]),
-                    "description": "Each store by its name, and whether it is up.",
-                ],
-                "embeddings": Schema.string(), "uptime_seconds": Schema.integer(), "version": Schema.string(),
-            ])
+            Schema.object(
+                [
+                    "status": Schema.choice(["healthy", "degraded"]),
+                    "dependencies": [
+                        "type": "object", "additionalProperties": Schema.choice(["up", "down"]),
+                        "description": "Each store by its name, and whether it is up.",
+                    ],
+                    "embeddings": Schema.string(), "uptime_seconds": Schema.integer(), "version": Schema.string(),
+                    "warnings": Schema.array(Schema.string()),
+                ], optional: ["warnings"])
         ), ("Status", Schema.object(["status": Schema.choice(["alive", "ready", "not_ready"])])),
     ]
 }

@@ -44,7 +44,7 @@ enum KindRoutes {
     @Sendable private static func rememberDistilled(_ call: Call) async throws -> Response {
         let fields = call.bodyFields
         _ = try fields.required("memory_type")
-        let id = try fields.string("memory_id") ?? RequestIDMiddleware.fresh()
+        let id = try fields.string("memory_id") ?? RequestID.fresh()
         var object = call.bodyWithClient
         object["memory_id"] = nil
         let receipt = try await call.memory.rememberDistilled(try MemoryDraft(object), id: id)

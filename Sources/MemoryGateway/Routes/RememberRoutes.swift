@@ -37,7 +37,7 @@ enum RememberRoutes {
                 receipt.write(to: &writer)
                 isComplete = isComplete && receipt.failed.isEmpty
             case .failure(let error):
-                ErrorMiddleware.Problem(error).write(to: &writer, requestID: nil)
+                ErrorAnswer.Problem(error).write(to: &writer, requestID: nil)
                 isComplete = false
             }
         }

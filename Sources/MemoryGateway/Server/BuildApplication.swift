@@ -22,11 +22,7 @@ func buildRouter(
     memory: Memory, configuration: GatewayConfiguration = GatewayConfiguration()
 ) -> Router<GatewayContext> {
     let router = Router(context: GatewayContext.self, options: .autoGenerateHeadEndpoints)
-    router.addMiddleware {
-        MetricsMiddleware()
-        RequestIDMiddleware()
-        ErrorMiddleware()
-    }
+    router.add(middleware: EdgeMiddleware())
     let admission = Admission(memory: memory, rates: configuration.rates, proxies: configuration.proxies)
     EndpointRouter(memory: memory, admission: admission).add(Endpoint.all, to: router)
     return router

@@ -5,24 +5,20 @@ import MemoryCore
 import NIOCore
 
 /// The one place where errors become answers. What nobody expected is logged, with the request's id.
-struct ErrorMiddleware: RouterMiddleware {
-    func handle(
-        _ request: Request, context: GatewayContext,
-        next: @concurrent (Request, GatewayContext) async throws -> Response
-    ) async throws -> Response {
-        do {
-            return try await next(request, context)
-        } catch let error as MemoryError {
+enum ErrorAnswer {
+    static func response(to error: any Error, _ request: Request, _ context: GatewayContext) -> Response {
+        switch error {
+        case let error as MemoryError:
             log(error, context)
-            return Self.response(error, requestID: context.requestID)
-        } catch let error as any HTTPResponseError {
+            return response(error, requestID: context.requestID)
+        case let error as any HTTPResponseError:
             let methods = error.status == .notFound ? EndpointRouter.methods(at: request.uri.path) : []
-            guard methods.isEmpty else { return Self.notAllowed(methods, context) }
-            return Self.response(Problem(error.status), requestID: context.requestID)
-        } catch {
+            guard methods.isEmpty else { return notAllowed(methods, context) }
+            return response(Problem(error.status), requestID: context.requestID)
+        default:
             context.logger.error(
                 "An unexpected error", metadata: [LogKey.requestID: "\(context.requestID)", LogKey.error: "\(error)"])
-            return Self.response(Problem(.internalServerError), requestID: context.requestID)
+            return response(Problem(.internalServerError), requestID: context.requestID)
         }
     }
 
@@ -33,7 +29,7 @@ struct ErrorMiddleware: RouterMiddleware {
         return response
     }
 
-    private func log(_ error: MemoryError, _ context: GatewayContext) {
+    private static func log(_ error: MemoryError, _ context: GatewayContext) {
         let isOurs = error.status.code >= 500
         context.logger.log(
             level: isOurs ? .warning : .debug, "A request failed",

@@ -4,7 +4,7 @@ import Hummingbird
 import Synchronization
 
 /// Counts and times requests by the template of their route, which callers cannot invent.
-final class MetricsMiddleware: RouterMiddleware {
+final class RequestMetrics: Sendable {
     private struct Key: Hashable {
         let route: String
         let method: String
@@ -18,19 +18,12 @@ final class MetricsMiddleware: RouterMiddleware {
 
     private let known = Mutex<[Key: Metrics]>([:])
 
-    func handle(
-        _ request: Request, context: GatewayContext,
-        next: @concurrent (Request, GatewayContext) async throws -> Response
-    ) async throws -> Response {
-        let start = ContinuousClock.now
-        let response = try await next(request, context)
+    func record(_ request: Request, _ context: GatewayContext, _ status: HTTPResponse.Status, _ duration: Duration) {
         let method = Self.methods.contains(request.method) ? request.method.rawValue : "other"
-        let metrics = metrics(
-            Key(route: context.endpointPath ?? "none", method: method, status: response.status.code))
+        let metrics = metrics(Key(route: context.endpointPath ?? "none", method: method, status: status.code))
         metrics.requests.increment()
-        let (seconds, attoseconds) = (ContinuousClock.now - start).components
+        let (seconds, attoseconds) = duration.components
         metrics.duration.recordNanoseconds(seconds * 1_000_000_000 + attoseconds / 1_000_000_000)
-        return response
     }
 
     private static let methods: Set<HTTPRequest.Method> = [.get, .head, .post, .put, .patch, .delete, .options]

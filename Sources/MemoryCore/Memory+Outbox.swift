@@ -1,0 +1,40 @@
+extension Memory {
+    /// A vector that was given up on.
+    public struct DeadLetter: Sendable {
+        /// The collection it belongs into.
+        public let collection: String
+        /// The record, or the chunk of a document.
+        public let recordID: Int64
+        /// Whose it is; 0 for a shared document.
+        public let clientID: Int
+        /// How often it was tried.
+        public let attempts: Int
+        /// What went wrong the last time: the store and the kind of failure.
+        public let lastError: String
+        /// When it was first asked for.
+        public let createdAt: Timestamp
+    }
+
+    /// The vectors that were given up on, oldest first, at most so many.
+    public func deadLetters(limit: Int = 100) async throws(MemoryError) -> [DeadLetter] {
+        try await read { session throws(MemoryError) in
+            try OutboxRepository(session: session).deadLetters(limit: limit)
+        }
+    }
+
+    /// Tries everything again that was given up on.
+    ///
+    /// - Returns: how many vectors that is.
+    public func retryDeadLetters() async throws(MemoryError) -> Int {
+        try await write { session throws(MemoryError) in try OutboxRepository(session: session).retryDead() }
+    }
+
+    /// Compares the vector store with the records, id by id, and has what differs put right. A running memory compares
+    /// numbers once a minute by itself.
+    ///
+    /// - Returns: how many vectors were missing, and how many stood for nothing.
+    public func reconcile() async throws(MemoryError) -> (missing: Int, foreign: Int) {
+        let finding = try await reconciler.reconcile(always: true)
+        return (finding.missing, finding.foreign)
+    }
+}

@@ -1,0 +1,69 @@
+import Synchronization
+
+/// Keeps calls from a dependency that does not serve: after a few failures in a row every call fails at once, and one at a
+/// time is let through to see whether it serves again.
+///
+/// Source of the pattern: Nygard, "Release It!", 2007.
+final class CircuitBreaker: Sendable {
+    private struct State {
+        var failures = 0
+        /// Nil while it is closed.
+        var opensAgainAt: Deadline?
+        var isProbing = false
+    }
+
+    private static let threshold = 5
+
+    private let store: MemoryError.Store
+    private let backoff: Backoff
+    private let state = Mutex(State())
+    private let errors: StoreErrors
+
+    /// How long it stays open grows from 100 ms to a second: a dependency that is back is found within that.
+    init(_ store: MemoryError.Store, backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1))) {
+        self.store = store
+        self.backoff = backoff
+        errors = StoreErrors(store)
+    }
+
+    /// The driver code of a refusal without a call.
+    static let isOpen = "breaker open"
+
+    /// Runs a call and learns from it; what the input is at fault for says nothing of the store.
+    func run<Value>(_ call: () async throws(MemoryError) -> Value) async throws(MemoryError) -> Value {
+        guard enter() else { throw .unavailable(store, "too many failures in a row", driverCode: Self.isOpen) }
+        do throws(MemoryError) {
+            let value = try await call()
+            succeeded()
+            return value
+        } catch {
+            if Self.isStores(error) { failed() } else { succeeded() }
+            errors.count(error)
+            throw error
+        }
+    }
+
+    private static func isStores(_ error: MemoryError) -> Bool {
+        (error.code == .unavailable || error.code == .timeout) && error.isRetriable
+    }
+
+    private func enter() -> Bool {
+        state.withLock { state in
+            guard let opensAgainAt = state.opensAgainAt else { return true }
+            guard opensAgainAt.hasPassed, !state.isProbing else { return false }
+            state.isProbing = true
+            return true
+        }
+    }
+
+    private func succeeded() { state.withLock { $0 = State() } }
+
+    private func failed() {
+        state.withLock { state in
+            state.failures += 1
+            state.isProbing = false
+            guard state.failures >= Self.threshold else { return }
+            state.opensAgainAt = .after(backoff.delay(attempt: state.failures - Self.threshold + 1))
+        }
+    }
+}
