@@ -83,7 +83,7 @@ let package = Package(
             path: "Tests/Support",
             exclude: [
                 "durability.py", "embedded_bench.py", "servers.py", "qdrant_front.py", "requirements.txt",
-                "schemathesis.toml",
+                "schemathesis.toml", "fault_proxy.py",
             ],
             swiftSettings: settings),
         .testTarget(

@@ -1,0 +1,321 @@
+import Logging
+import MemoryTestSupport
+import Testing
+
+@testable import MemoryCore
+
+/// What keeps a memory whole when stores lose data, lie or are slow. Rows of the fault catalogue in the names.
+@Suite("Reliability")
+struct ReliabilityTests {
+    private let soon = Deadline.after(.seconds(60))
+
+    // MARK: The reconciler
+
+    @Test(
+        "21: points that were lost come back, points of nothing go, points of others stay", .timeLimit(.minutes(5)),
+        arguments: StoreSet.allCases)
+    func reconciler(_ stores: StoreSet) async throws {
+        try await TestWorld.with(stores, own: stores == .servers ? [.qdrant] : []) { world async throws in
+            try await world.withMemory { memory async throws in
+                var ids: [Int64] = []
+                for number in 0..<5 {
+                    ids.append(try await memory.remember("tea \(number)", client: world.client).memoryID)
+                }
+                _ = try await memory.ingest(DocumentDraft(id: "d", clientID: world.client, content: "tea"))
+                let reflection = try await memory.reflect(
+                    "tea", client: world.client, on: .init(mode: .daily, date: "2026-05-07"))
+                try await world.eventually("nothing is owed") {
+                    try await memory.outboxCounts().pending == 0
+                }
+                #expect(try await memory.reconciler.reconcile() == Reconciler.Finding())
+                #expect(try await memory.reconcile() == (0, 0))
+                // Two memories, the reflection and the chunk are forgotten by the vector store; one stands for nothing.
+                try await memory.vectors.delete(Array(ids.prefix(2)), in: .events, deadline: soon)
+                try await memory.vectors.delete([reflection.memoryID], in: .dailyThreads, deadline: soon)
+                let chunks = try await memory.vectors.ownIDs(in: .docChunks, after: nil, limit: 10, deadline: soon)
+                try await memory.vectors.delete(chunks, in: .docChunks, deadline: soon)
+                let ghost = MemoryRecord(
+                    MemoryDraft(clientID: world.client, content: "ghost"), id: 2_000_000_000, createdAt: .now)
+                let vector = try await LexicalEmbedder().embed(["ghost"], deadline: soon)[0].get()
+                try await memory.vectors.upsert(
+                    [VectorPoint(subject: .record(ghost), dense: vector, sparse: .document("ghost"), model: "m")],
+                    in: .events, deadline: soon)
+                #expect(try await memory.reconciler.reconcile() == Reconciler.Finding(missing: 4, foreign: 1))
+                try await world.eventually("all are back") {
+                    let found = try await memory.vectors.existing(ids, in: .events, deadline: soon).count
+                    let owed = try await memory.outboxCounts().pending
+                    return found == 5 && owed == 0
+                }
+                #expect(try await memory.reconcile() == (0, 0))
+                #expect(try await memory.recall("tea", client: world.client, limit: 10).count == 6)
+            }
+        }
+    }
+
+    @Test("18: after a collection was deleted everything of it is made again", .timeLimit(.minutes(5)))
+    func collectionLost() async throws {
+        try await TestWorld.with(own: [.qdrant]) { world async throws in
+            try await world.withMemory { memory async throws in
+                for number in 0..<20 { _ = try await memory.remember("tea \(number)", client: world.client) }
+                try await world.eventually("nothing is owed") { try await memory.outboxCounts().pending == 0 }
+                let client = try QdrantClient(world.configuration.qdrant)
+                _ = try await client.send(.delete, "/collections/events", deadline: soon)
+                await client.close()
+                #expect(try await memory.remember("one more", client: world.client).failed.isEmpty)
+                try await world.eventually("nothing is owed") { try await memory.outboxCounts().pending == 0 }
+                #expect(try await memory.reconciler.reconcile().missing == 20)
+                try await world.eventually("all are back") {
+                    try await memory.vectors.count(in: .events, deadline: soon) == 21
+                }
+            }
+        }
+    }
+
+    @Test("Points of another program are nobody's to remove", .timeLimit(.minutes(5)))
+    func foreignPrograms() async throws {
+        try await TestWorld.with(own: [.qdrant]) { world async throws in
+            try await world.withMemory { memory async throws in
+                let client = try QdrantClient(world.configuration.qdrant)
+                let vector = JSON.array((0..<1536).map { .double($0 == 0 ? 1 : 0) })
+                let points: JSON = [
+                    "points": [
+                        ["id": 7, "vector": ["": vector], "payload": ["client_id": 1]],
+                        ["id": 9, "vector": ["": vector], "payload": ["client_id": 1]],
+                    ]
+                ]
+                try await client.update(.put, "/collections/events/points", body: points.encoded, deadline: soon)
+                #expect(try await memory.reconcile() == (0, 0))
+                #expect(try await memory.vectors.count(in: .events, deadline: soon) == 2)
+                await client.close()
+            }
+        }
+    }
+
+    // MARK: The outbox
+
+    @Test(
+        "Dead letters are listed, and tried again when somebody asks", .timeLimit(.minutes(5)),
+        arguments: StoreSet.allCases)
+    func deadLetters(_ stores: StoreSet) async throws {
+        try await TestWorld.with(stores) { world async throws in
+            try await world.withMemory { memory async throws in
+                let id = try await memory.remember("tea", client: world.client).memoryID
+                try await world.eventually("nothing is owed") { try await memory.outboxCounts().pending == 0 }
+                try await world.execute(
+                    """
+                    INSERT INTO memory_outbox (collection, record_id, client_id, state, attempts, last_error)
+                    VALUES ('events', \(id), \(world.client), 'dead', 8, 'embeddings bad_reply')
+                    """)
+                let letters = try await memory.deadLetters()
+                #expect(letters.map(\.recordID) == [id] && letters.first?.lastError == "embeddings bad_reply")
+                #expect(try await memory.outboxCounts() == (0, 1))
+                #expect(try await memory.retryDeadLetters() == 1)
+                try await world.eventually("it is delivered") { try await memory.outboxCounts() == (0, 0) }
+            }
+        }
+    }
+
+    @Test(
+        "A client with thousands of rows does not make the others wait", .timeLimit(.minutes(5)),
+        arguments: StoreSet.allCases)
+    func fairness(_ stores: StoreSet) async throws {
+        try await TestWorld.with(stores) { world async throws in
+            try await world.withMemory { memory async throws in
+                try await world.execute(
+                    stores == .servers
+                        ? "INSERT INTO memory_outbox (collection, record_id, client_id, due_at) SELECT 'events', i, 1, now() - interval '1 hour' FROM generate_series(1000000, 1020000) i"
+                        : "WITH RECURSIVE n (i) AS (SELECT 1000000 UNION ALL SELECT i + 1 FROM n WHERE i < 1020000) INSERT INTO memory_outbox (collection, record_id, client_id, due_at) SELECT 'events', i, 1, 0 FROM n"
+                )
+                try await world.execute(
+                    "INSERT INTO memory_outbox (collection, record_id, client_id) VALUES ('events', 999, 2)")
+                let leases = try await memory.database.write(deadline: soon) { session throws(MemoryError) in
+                    try OutboxRepository(session: session).claim(limit: 64, lease: .seconds(1))
+                }
+                #expect(leases.count <= 64)
+                try await world.eventually("the other client's row is delivered, whoever claimed it") {
+                    try await world.execute("SELECT count(*) FROM memory_outbox WHERE client_id = 2") == [["0"]]
+                }
+                #expect(try await memory.outboxCounts().pending > 1000)
+            }
+        }
+    }
+
+    // MARK: Commits
+
+    @Test("2: a commit whose answer was cut is reported as stored, because the server says so", .timeLimit(.minutes(5)))
+    func commitAnswerCut() async throws {
+        try await TestWorld.with { world async throws in
+            try await FaultProxy.with(target: world.configuration.postgres.port, fault: "cut-answer:COMMIT") { port in
+                var configuration = world.configuration.postgres
+                configuration.port = port
+                configuration.connections = 1
+                let database = try PostgresDatabase(configuration)
+                let ids = try await database.write(deadline: soon) { session throws(MemoryError) in
+                    try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
+                    return try session.query("SELECT client_id FROM client_profiles", []).count
+                }
+                #expect(ids == 1)
+                await database.close()
+            }
+            #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])
+        }
+    }
+
+    @Test("2: a commit that never arrived is tried again, and stored once", .timeLimit(.minutes(5)))
+    func commitCut() async throws {
+        try await TestWorld.with { world async throws in
+            try await FaultProxy.with(target: world.configuration.postgres.port, fault: "cut-request:COMMIT") { port in
+                var configuration = world.configuration.postgres
+                configuration.port = port
+                configuration.connections = 1
+                let database = try PostgresDatabase(configuration)
+                // The server says that it was rolled back, so it is tried again.
+                try await database.write(deadline: soon) { session throws(MemoryError) in
+                    try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
+                }
+                await database.close()
+            }
+            #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])
+        }
+    }
+
+    @Test(
+        "22, 33: a vector store that answers garbage, or nothing, makes a degraded recall, not a wrong one",
+        .timeLimit(.minutes(5)), arguments: ["garbage", "blackhole"])
+    func hostileQdrant(_ fault: String) async throws {
+        try await TestWorld.with { world async throws in
+            let target = try #require(world.configuration.qdrant.url.split(separator: ":").last.flatMap { Int($0) })
+            try await world.withMemory { memory async throws in
+                _ = try await memory.remember("tea at four", client: world.client)
+            }
+            try await FaultProxy.with(target: target, fault: fault) { port in
+                var other = world
+                other.configuration.qdrant.url = "http://127.0.0.1:\(port)"
+                other.configuration.budgets.searchVectors = .milliseconds(200)
+                other.configuration.setsUpStores = false
+                try await other.withMemory { memory async throws in
+                    for _ in 0..<8 {
+                        let answer = try await memory.recall(
+                            RecallRequest(query: "when is tea", clientID: world.client))
+                        #expect(answer.isDegraded && answer.hits.map(\.record.content) == ["tea at four"])
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: Breakers
+
+    @Test(
+        "A breaker opens after failures in a row, lets one call through at a time, and closes when it succeeds",
+        .timeLimit(.minutes(5)))
+    func breaker() async throws {
+        let breaker = CircuitBreaker(.qdrant, backoff: Backoff(base: .milliseconds(1), cap: .milliseconds(2)))
+        let calls = Shared(0)
+        let isUp = Shared(false)
+        func call() async -> MemoryError? {
+            do throws(MemoryError) {
+                try await breaker.run { () throws(MemoryError) in
+                    calls.withLock { $0 += 1 }
+                    if !isUp.value { throw .unavailable(.qdrant, "down") }
+                }
+                return nil
+            } catch {
+                return error
+            }
+        }
+        for _ in 0..<5 { #expect(await call()?.driverCode == nil) }
+        #expect(calls.value == 5)
+        let refused = await call()
+        #expect(refused?.driverCode == CircuitBreaker.isOpen || calls.value == 6)
+        isUp.value = true
+        while await call() != nil { await Task.yield() }
+        let before = calls.value
+        for _ in 0..<10 { #expect(await call() == nil) }
+        #expect(calls.value == before + 10)
+    }
+
+    @Test("What a caller got wrong opens no breaker", .timeLimit(.minutes(5)))
+    func breakerInput() async throws {
+        let breaker = CircuitBreaker(.postgres)
+        for _ in 0..<20 {
+            let error = await #expect(throws: MemoryError.self) {
+                try await breaker.run { () throws(MemoryError) in throw MemoryError.invalid("wrong") }
+            }
+            #expect(error?.code == .invalidRequest)
+        }
+    }
+
+    @Test(
+        "4: a frozen Postgres is answered at once after a few deadlines, and served again when it goes on",
+        .timeLimit(.minutes(5)))
+    func frozenPostgres() async throws {
+        try await TestWorld.with(own: [.postgres]) { configuration in
+            configuration.budgets.recall = .milliseconds(300)
+        } _: { world async throws in
+            try await world.withMemory { memory async throws in
+                _ = try await memory.remember("tea", client: world.client)
+                try await world.perform(.pause, .postgres)
+                var codes: [String?] = []
+                for _ in 0..<12 {
+                    do throws(MemoryError) {
+                        _ = try await memory.events()
+                    } catch {
+                        codes.append(error.driverCode)
+                    }
+                }
+                #expect(codes.count == 12 && codes.suffix(5).contains(CircuitBreaker.isOpen))
+                try await world.perform(.resume, .postgres)
+                try await world.eventually("it serves again") { (try? await memory.events().items.count) == 1 }
+            }
+        }
+    }
+
+    // MARK: Durability
+
+    @Test("A primary store that does not keep its promise is named", .timeLimit(.minutes(5)))
+    func durability() async throws {
+        try await TestWorld.with { world async throws in
+            try await world.withMemory { memory async throws in
+                await memory.checkDurability()
+                #expect(memory.warnings == [])
+            }
+            try await world.execute(
+                "ALTER DATABASE \(world.configuration.postgres.database) SET synchronous_commit = off")
+            try await world.withMemory { memory async throws in
+                await memory.checkDurability()
+                #expect(memory.warnings == ["postgres: synchronous_commit is off"])
+            }
+        }
+    }
+
+    @Test("JSON is scanned as it is parsed, and broken texts are refused", .timeLimit(.minutes(5)))
+    func scanner() throws {
+        let reply = #"""
+            {"usage": {"a": [1, {"b": "}]"}]}, "result": [{"points": [
+              {"id": 1, "version": 3, "score": 0.8125, "payload": {"session": "a\"b", "x": [[]], "speaker": "ada", "occurred_at": "2026-05-07T00:00:00Z"}},
+              {"score": -1.5e-3, "id": 9007199254740993, "payload": null}]}, {"points": []}], "time": 0.1}
+            """#
+        let broken = reply.replacing("\"payload\": null", with: "\"payload\": {}")
+        let lists = try QdrantRequests.candidates(Array(broken.utf8))
+        #expect(lists.map(\.count) == [2, 0])
+        #expect(lists[0][0].session == "a\"b" && lists[0][0].speaker == "ada" && lists[0][0].score == 0.8125)
+        #expect(lists[0][1].id == 9_007_199_254_740_993 && lists[0][1].score == -0.0015)
+        #expect(lists[0][0].moment == Timestamp("2026-05-07"))
+        var generator = SeededGenerator(seed: 7)
+        let bytes = Array(broken.utf8)
+        for length in 0..<bytes.count {
+            // Whatever is cut off or changed: an answer or an error, never a trap.
+            _ = try? QdrantRequests.candidates(Array(bytes[..<length]))
+            var changed = bytes
+            changed[Int.random(in: 0..<bytes.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
+            _ = try? QdrantRequests.candidates(changed)
+        }
+        for text in [
+            "", "[]", "{\"result\": [{}]}", "{\"result\": [{\"points\": [{\"id\": \"x\", \"score\": 1}]}]}",
+            "{\"result\": [{\"points\": [{\"id\": 1, \"score\": 1e999}]}]}",
+        ] {
+            #expect(throws: MemoryError.self) { try QdrantRequests.candidates(Array(text.utf8)) }
+        }
+    }
+}
