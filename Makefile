@@ -9,7 +9,7 @@ SERVERS := $(PYTHON) Tests/Support/servers.py run --
 EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
-.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability embedded-bench clean
+.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling tsan asan embedded-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -62,6 +62,16 @@ schemathesis: build test-deps ## Let schemathesis try every route of the served 
 
 durability: build test-deps ## kill -9 the gateway under load, and look for what it had acknowledged
 	$(SERVERS) $(PYTHON) Tests/Support/durability.py .build/release/memory-gateway
+
+rolling: build test-deps ## Two gateways behind nginx, stopped and killed in turn under load: no request may fail
+	@scripts/install-packages.sh rolling
+	$(SERVERS) $(PYTHON) Tests/Support/rolling.py .build/release/memory-gateway
+
+tsan: test-deps ## Run the tests under the thread sanitizer
+	swift test --disable-xctest --sanitize=thread --scratch-path .build-tsan
+
+asan: test-deps ## Run the tests under the address sanitizer
+	swift test --disable-xctest --sanitize=address --scratch-path .build-asan
 
 embedded-bench: build ## Measure the embedded gateway: speed, memory, and what kill -9 costs (some five minutes)
 	python3 Tests/Support/embedded_bench.py .build/release/memory-gateway

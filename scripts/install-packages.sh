@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing. install-packages.sh PURPOSE…: build, test, bench
+# Installs the Debian packages that are missing. install-packages.sh PURPOSE…: build, test, bench, rolling
 set -euo pipefail
 
 packages=()
@@ -7,8 +7,9 @@ for purpose in "$@"; do
     case $purpose in
         build) packages+=(libpq-dev libhiredis-dev libcurl4-openssl-dev libstemmer-dev libsqlite3-dev pkg-config) ;;
         bench) packages+=(wrk gcc libc6-dev) ;;
+        rolling) packages+=(nginx-light) ;;
         test) packages+=(postgresql python3 python3-venv) ;;
-        *) echo "usage: $0 build|test|bench…" >&2; exit 2 ;;
+        *) echo "usage: $0 build|test|bench|rolling…" >&2; exit 2 ;;
     esac
 done
 
