@@ -96,6 +96,7 @@ extension Memory {
     /// Tells whoever follows that events were stored.
     func publish(_ events: [Event]) async {
         signals.notify()
+        await cache.publish(events.map(Self.publication))
     }
 }
 

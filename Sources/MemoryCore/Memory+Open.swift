@@ -23,7 +23,13 @@ extension Memory {
                 metadata: [LogKey.model: "\(embedder.model)"])
         }
         let stores = try await OpenStores(configuration, logger: logger)
-        let memory = Memory(configuration, stores: stores, embedder: embedder, logger: logger)
+        var subscriber: ValkeySubscriber?
+        if !configuration.followedChannels.isEmpty, configuration.shortTerm == .server {
+            subscriber = try ValkeySubscriber(
+                configuration.valkey, channels: configuration.followedChannels, logger: logger)
+        }
+        let memory = Memory(
+            configuration, stores: stores, embedder: embedder, subscriber: subscriber, logger: logger)
         var isPrepared = false
         do throws(MemoryError) {
             try await memory.checkEmbeddings()

@@ -128,6 +128,7 @@ extension Memory {
         } catch {
             cacheError = error
         }
+        signals.notify()
         return zip(changed, pointErrors).map { item, pointError in
             if let lease = item.lease { settle([lease], [pointError], cacheError: cacheError) }
             let (stored, failed) = places(pointError: pointError, cacheError: cacheError)

@@ -35,6 +35,8 @@ public final class Memory: Sendable {
     let durabilityWarnings = Mutex<[String]>([])
     let keys: KeyRing
     let reconciler: Reconciler
+    /// Listens to the channels that are followed; nil when there are none.
+    let subscriber: ValkeySubscriber?
     /// Counts calls while short-term memory is away.
     let localRates = EmbeddedCache(maxBytes: 8 << 20)
     let startedAt = ContinuousClock.now
@@ -43,7 +45,8 @@ public final class Memory: Sendable {
     private let background = Mutex<Task<Void, Never>?>(nil)
 
     init(
-        _ configuration: MemoryConfiguration, stores: OpenStores, embedder: any Embedder, logger: Logger
+        _ configuration: MemoryConfiguration, stores: OpenStores, embedder: any Embedder,
+        subscriber: ValkeySubscriber? = nil, logger: Logger
     ) {
         let (database, vectors) = (stores.database, stores.vectors)
         self.configuration = configuration
@@ -51,6 +54,7 @@ public final class Memory: Sendable {
         self.vectors = vectors
         self.logger = logger
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger)
+        self.subscriber = subscriber
         keys = KeyRing(database: database, keys: configuration.apiKeys)
         cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix)
         embeddings = EmbeddingService(embedder, cache: cache)
@@ -157,8 +161,9 @@ public final class Memory: Sendable {
             if !isPrepared { await prepareUntilDone() }
             await checkDurability()
             async let comparisons: Void = reconciler.run()
+            async let channels: Void = followChannels()
             await outbox.run()
-            await comparisons
+            _ = await (comparisons, channels)
         }
         background.withLock { $0 = task }
     }
@@ -171,6 +176,7 @@ public final class Memory: Sendable {
             return background
         }
         task?.cancel()
+        subscriber?.close()
         await task?.value
         await embeddings.close()
         await vectors.close()

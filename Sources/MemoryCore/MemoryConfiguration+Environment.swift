@@ -22,7 +22,7 @@ extension MemoryConfiguration {
     ///   `QDRANT_COLLECTION_PREFIX` (none)
     /// - `EMBEDDINGS_URL`, `EMBEDDINGS_MODEL` (text-embedding-3-small), `EMBEDDINGS_API_KEY` (secret),
     ///   `EMBEDDINGS_DIMENSIONS` (1...1536); `OPENROUTER_API_KEY` (secret)
-    /// - `RECALL_DENSE_WEIGHT` (0.6, 0...1), `AUTO_CREATE_CLIENTS` (true), `AUTO_SETUP` (true), `API_KEYS` (secrets)
+    /// - `RECALL_DENSE_WEIGHT` (0.6, 0...1), `AUTO_CREATE_CLIENTS` (true), `AUTO_SETUP` (true), `API_KEYS` (secrets), `EVENTS_FOLLOW` (none)
     public init(reader: ConfigReader) throws(MemoryError) {
         self.init()
         let settings = Settings(reader: reader)
@@ -34,6 +34,9 @@ extension MemoryConfiguration {
         denseWeight = try settings.double("RECALL_DENSE_WEIGHT", 0...1) ?? denseWeight
         createsClients = try settings.bool("AUTO_CREATE_CLIENTS") ?? createsClients
         setsUpStores = try settings.bool("AUTO_SETUP") ?? setsUpStores
+        followedChannels = (settings.string("EVENTS_FOLLOW") ?? "").split(separator: ",").map {
+            $0.filter { $0 != " " }
+        }
         try readKeys(settings)
     }
 

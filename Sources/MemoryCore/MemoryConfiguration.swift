@@ -31,6 +31,8 @@ public struct MemoryConfiguration: Sendable {
     /// The share of meaning in hybrid recall, 0...1; the rest goes to the words. 0.6 suits small models; strong ones earn
     /// up to 0.8.
     public var denseWeight = 0.6
+    /// Channels of Valkey whose messages become events.
+    public var followedChannels: [String] = []
     /// Keys for everything, beside those that the primary store keeps.
     public var apiKeys: [Secret] = []
     /// How long things may take.

@@ -194,7 +194,7 @@ struct EmbeddedTests {
         #expect(try await cache.get(["a", "gone", "none"], deadline: soon).values.map { $0?.count } == [1, nil, nil])
         var once = entry("a", 5)
         once.onlyIfAbsent = true
-        try await cache.replace(removing: ["b"], with: [once], deadline: soon)
+        try await cache.replace(removing: ["b"], with: [once], publishing: [], deadline: soon)
         #expect(try await cache.get(["a", "b"], deadline: soon).values.map { $0?.count } == [1, nil])
     }
 

@@ -319,3 +319,77 @@ struct ReliabilityTests {
         }
     }
 }
+
+/// What the gateway tells others on Valkey, and what it hears.
+@Suite("Event bus")
+struct EventBusTests {
+    @Test(
+        "What is stored is published, of memories without what they say; what is heard is stored once",
+        .timeLimit(.minutes(5)))
+    func bus() async throws {
+        try await TestWorld.with(configure: { $0.followedChannels = ["bus-test:tasks"] }) { world async throws in
+            let listener = try ValkeySubscriber(
+                world.configuration.valkey, channels: ["events:task.done", "events:memory:fact"],
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            let heard = Shared<[JSON]>([])
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    for await message in listener.messages {
+                        heard.withLock { $0.append((try? JSON.parse(message.payload)) ?? .null) }
+                    }
+                }
+                // Two gateways hear the same.
+                try await world.withMemory { first async throws in
+                    try await world.withMemory { second async throws in
+                        try await world.eventually("both listen, and a message becomes one event") {
+                            let message: JSON = [
+                                "event": "task.created", "data": ["id": 7],
+                                "nonce": .int(Int64.random(in: 0..<1_000_000_000)),
+                            ]
+                            await first.cache.publish([
+                                ShortTermPublication(channel: "bus-test:tasks", message: message.encoded)
+                            ])
+                            return try await !first.events().items.isEmpty
+                        }
+                        let count = try await second.events().items.count
+                        let event = try #require(try await second.events().items.first)
+                        #expect(event.type == "task.created" && event.source == "bus-test:tasks")
+                        #expect(event.payload == ["id": 7])
+                        let same: JSON = ["type": "task.updated", "once": true]
+                        for _ in 0..<3 {
+                            await second.cache.publish([
+                                ShortTermPublication(channel: "bus-test:tasks", message: same.encoded)
+                            ])
+                        }
+                        try await world.eventually("it is stored") {
+                            try await second.events().items.contains { $0.type == "task.updated" }
+                        }
+                        try await world.eventually("what is stored is heard") {
+                            _ = try await first.log(EventDraft(type: "task.done", source: "test", payload: ["a": 1]))
+                            _ = try await second.remember("a secret", client: world.client)
+                            return Set(heard.value.compactMap { $0["event_type"]?.string }).count == 2
+                        }
+                        let updates = try await second.events().items.filter { $0.type == "task.updated" }
+                        #expect(updates.count == 1 && count >= 1)
+                    }
+                }
+                listener.close()
+            }
+            #expect(heard.value.contains { $0["payload"] == ["a": 1] })
+            #expect(heard.value.allSatisfy { !String(decoding: $0.encoded, as: UTF8.self).contains("secret") })
+        }
+    }
+
+    @Test("Whatever is published becomes an event, or nothing; never our own again", .timeLimit(.minutes(5)))
+    func drafts() {
+        func draft(_ text: String) -> EventDraft? {
+            Memory.draft(ValkeySubscriber.Message(channel: "c", payload: Array(text.utf8)))
+        }
+        #expect(draft("plain text")?.payload == ["text": "plain text"] && draft("plain")?.type == "c")
+        #expect(draft(#"{"type": "t", "payload": {"a": 1}, "client_id": 3}"#)?.clientID == 3)
+        #expect(draft(#"{"a": 1}"#)?.payload == ["a": 1])
+        #expect(draft(#"{"published_by": "memory-gateway", "event_type": "t"}"#) == nil)
+        #expect(draft(#"{"type": "memory:fact"}"#) == nil)
+        #expect(draft(#"{"type": "t", "client_id": -1}"#) == nil)
+    }
+}

@@ -68,7 +68,7 @@ struct ValkeyTests {
                 once.value = [3]
                 try await store.set([once], deadline: soon)
                 #expect(try await store.get([key], deadline: soon).values == [[2]])
-                try await store.replace(removing: [key], with: [entry(key + "2", [4])], deadline: soon)
+                try await store.replace(removing: [key], with: [entry(key + "2", [4])], publishing: [], deadline: soon)
                 #expect(try await store.get([key, key + "2"], deadline: soon).values == [nil, [4]])
             }
         }

@@ -60,9 +60,11 @@ final class MemoryCache: Sendable {
         removing keys: [RecordKey], records: [MemoryRecord], clientIDs: Set<Int>, _ deadline: Deadline
     ) async throws(MemoryError) {
         let entries = records.map(entry) + clientIDs.map { generationEntry($0) }
+        let publications = records.map { Memory.publication($0.event) }
         do {
             try await store.replace(
-                removing: keys.map(recordKey), with: entries, deadline: deadline.capped(at: Self.writeTimeout))
+                removing: keys.map(recordKey), with: entries, publishing: publications,
+                deadline: deadline.capped(at: Self.writeTimeout))
             distrusted.withLock { $0.subtract(clientIDs) }
         } catch {
             distrusted.withLock { distrusted in
@@ -87,6 +89,12 @@ final class MemoryCache: Sendable {
         let count = try await store.removeAll(prefix: prefix(of: clientID), deadline: deadline)
         try await invalidate([clientID], deadline: deadline)
         return count
+    }
+
+    /// Tells whoever listens; nobody need be there.
+    func publish(_ publications: [ShortTermPublication]) async {
+        try? await store.replace(
+            removing: [], with: [], publishing: publications, deadline: .after(Self.writeTimeout))
     }
 
     // MARK: Recalls

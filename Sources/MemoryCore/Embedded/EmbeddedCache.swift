@@ -49,11 +49,11 @@ final class EmbeddedCache: ShortTermStore {
     }
 
     func set(_ new: [ShortTermEntry], deadline: Deadline) async throws(MemoryError) {
-        try await replace(removing: [], with: new, deadline: deadline)
+        try await replace(removing: [], with: new, publishing: [], deadline: deadline)
     }
 
     func replace(
-        removing keys: [String], with new: [ShortTermEntry], deadline: Deadline
+        removing keys: [String], with new: [ShortTermEntry], publishing: [ShortTermPublication], deadline: Deadline
     ) async throws(MemoryError) {
         entries.withLock { entries in
             for key in keys { entries.removeValue(for: key) }

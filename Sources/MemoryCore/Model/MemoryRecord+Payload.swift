@@ -46,6 +46,13 @@ extension MemoryRecord {
 }
 
 extension MemoryRecord {
+    /// The record as what it is to an observer, without what it says.
+    var event: Event {
+        Event(
+            id: id, type: EventType.of(kind, type: type), source: EventType.source, clientID: clientID, payload: .null,
+            metadata: .null, createdAt: createdAt)
+    }
+
     /// A record from its row; nil when the row is none of ours, as other programs write to the table too.
     init?(id: Int64, clientID: Int, eventType: String, payload: String, metadata: String?, createdAt: Int64) {
         guard let (source, type) = EventType.read(eventType), let fields = Self.object(payload),

@@ -9,9 +9,9 @@ protocol ShortTermStore: Sendable {
     /// Writes values, in order, in one go.
     func set(_ entries: [ShortTermEntry], deadline: Deadline) async throws(MemoryError)
 
-    /// Removes values, and then writes others, in one go.
+    /// Removes values, then writes others, then publishes, in one go.
     func replace(
-        removing keys: [String], with entries: [ShortTermEntry], deadline: Deadline
+        removing keys: [String], with entries: [ShortTermEntry], publishing: [ShortTermPublication], deadline: Deadline
     ) async throws(MemoryError)
 
     /// Reads a value and lets it live on from now.
@@ -58,6 +58,12 @@ struct ShortTermValues: Sendable {
     let values: [[UInt8]?]
     /// Which life of the store answered: another one after a restart, in which recent writes may have been lost.
     let epoch: String
+}
+
+/// Something to tell whoever listens to a channel.
+struct ShortTermPublication: Sendable {
+    var channel: String
+    var message: [UInt8]
 }
 
 /// A value to keep for a while.

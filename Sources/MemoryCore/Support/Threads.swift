@@ -29,3 +29,6 @@ func startThread(_ body: @escaping @Sendable () -> Void) throws(MemoryError) {
     }
     pthread_detach(thread)
 }
+
+/// Holds a thread that was started with ``startThread(_:)``.
+func pauseThread(_ duration: Duration) { usleep(UInt32(clamping: duration.nanoseconds / 1000)) }

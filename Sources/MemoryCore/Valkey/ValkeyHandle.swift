@@ -79,6 +79,19 @@ enum ValkeyReply: Sendable {
         return replies
     }
 
+    /// The next message that the server sends by itself; nil when there was none within the time.
+    func next(within duration: Duration) throws(MemoryError) -> ValkeyReply? {
+        if let reply = try nextBuffered() { return reply }
+        do throws(MemoryError) {
+            try wait(Int16(POLLIN), .after(duration))
+        } catch {
+            guard error.code == .timeout else { throw error }
+            return nil
+        }
+        guard unsafe redisBufferRead(context) == REDIS_OK else { throw lost() }
+        return try nextBuffered()
+    }
+
     private func append(_ command: ValkeyCommand) throws(MemoryError) {
         // One block for all arguments; hiredis copies it before this returns.
         let bytes = command.flatMap { $0 }

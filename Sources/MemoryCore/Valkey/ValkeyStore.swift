@@ -33,11 +33,11 @@ final class ValkeyStore: ShortTermStore {
     }
 
     func set(_ entries: [ShortTermEntry], deadline: Deadline) async throws(MemoryError) {
-        try await replace(removing: [], with: entries, deadline: deadline)
+        try await replace(removing: [], with: entries, publishing: [], deadline: deadline)
     }
 
     func replace(
-        removing keys: [String], with entries: [ShortTermEntry], deadline: Deadline
+        removing keys: [String], with entries: [ShortTermEntry], publishing: [ShortTermPublication], deadline: Deadline
     ) async throws(MemoryError) {
         var commands: [ValkeyCommand] = []
         for key in keys { try check(key, []) }
@@ -50,6 +50,10 @@ final class ValkeyStore: ShortTermStore {
             ]
             if entry.onlyIfAbsent { command.append(Array("NX".utf8)) }
             commands.append(command)
+        }
+        for publication in publishing {
+            try check(publication.channel, publication.message)
+            commands.append([Array("PUBLISH".utf8), Array(publication.channel.utf8), publication.message])
         }
         guard !commands.isEmpty else { return }
         _ = try await send(commands, deadline)
