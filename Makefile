@@ -68,7 +68,8 @@ rolling: build test-deps ## Two gateways behind nginx, stopped and killed in tur
 	$(SERVERS) $(PYTHON) Tests/Support/rolling.py .build/release/memory-gateway
 
 tsan: test-deps ## Run the tests under the thread sanitizer
-	swift test --disable-xctest --sanitize=thread --scratch-path .build-tsan
+	TSAN_OPTIONS="suppressions=$(CURDIR)/Tests/Support/tsan.supp" \
+		swift test --disable-xctest --sanitize=thread --scratch-path .build-tsan
 
 asan: test-deps ## Run the tests under the address sanitizer
 	swift test --disable-xctest --sanitize=address --scratch-path .build-asan

@@ -84,7 +84,7 @@ let package = Package(
             path: "Tests/Support",
             exclude: [
                 "durability.py", "embedded_bench.py", "servers.py", "qdrant_front.py", "requirements.txt",
-                "schemathesis.toml", "fault_proxy.py", "rolling.py",
+                "schemathesis.toml", "fault_proxy.py", "tsan.supp", "rolling.py",
             ],
             swiftSettings: settings),
         .testTarget(
