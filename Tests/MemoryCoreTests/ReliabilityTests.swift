@@ -140,6 +140,53 @@ struct ReliabilityTests {
         }
     }
 
+    @Test(
+        "38: whoever delivers with an old lease clears nothing, and what they may have overwritten is made again",
+        .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
+    func fence(_ stores: StoreSet) async throws {
+        try await TestWorld.with(stores) { world async throws in
+            try await world.withMemory { memory async throws in
+                let key = RecordKey(id: 1_999_999_999, clientID: world.client)
+                func rows(_ body: @escaping @Sendable (OutboxRepository) throws(MemoryError) -> Void) async throws
+                    -> Int
+                {
+                    try await memory.database.write(deadline: soon) { session throws(MemoryError) in
+                        try body(OutboxRepository(session: session))
+                        let count = try session.query(
+                            "SELECT count(*) FROM memory_outbox WHERE record_id = $1", [.int(key.id)])
+                        // The worker must not see it between two steps of the test.
+                        try session.execute(
+                            "UPDATE memory_outbox SET state = 'dead' WHERE record_id = $1", [.int(key.id)])
+                        return Int(clamping: try count.first?.int(0) ?? 0)
+                    }
+                }
+                let leases = Shared<[OutboxRepository.Lease]>([])
+                for _ in 0..<2 {
+                    let count = try await rows { outbox throws(MemoryError) in
+                        let lease = try outbox.enqueue(key, in: .events, lease: .seconds(60))
+                        leases.withLock { $0.append(lease) }
+                    }
+                    #expect(count == 1)
+                }
+                let (old, new) = (leases.value[0], leases.value[1])
+                #expect(new.fence > old.fence)
+                #expect(try await rows { outbox throws(MemoryError) in try outbox.complete([old]) } == 1)
+                let last = Shared<OutboxRepository.Lease?>(nil)
+                _ = try await rows { outbox throws(MemoryError) in
+                    let lease = try outbox.enqueue(key, in: .events, lease: .seconds(60))
+                    last.value = lease
+                }
+                let current = try #require(last.value)
+                // Both in one go: the old one may have come last.
+                #expect(try await rows { outbox throws(MemoryError) in try outbox.complete([old, current]) } == 1)
+                let final = try await rows { outbox throws(MemoryError) in
+                    try outbox.complete([try outbox.enqueue(key, in: .events, lease: .seconds(60))])
+                }
+                #expect(final == 0)
+            }
+        }
+    }
+
     // MARK: Commits
 
     @Test("2: a commit whose answer was cut is reported as stored, because the server says so", .timeLimit(.minutes(5)))
