@@ -257,7 +257,8 @@ struct ReliabilityTests {
         "A breaker opens after failures in a row, lets one call through at a time, and closes when it succeeds",
         .timeLimit(.minutes(5)))
     func breaker() async throws {
-        let breaker = CircuitBreaker(.qdrant, backoff: Backoff(base: .milliseconds(1), cap: .milliseconds(2)))
+        let breaker = CircuitBreaker(
+            .qdrant, silence: .zero, backoff: Backoff(base: .milliseconds(1), cap: .milliseconds(2)))
         let calls = Shared(0)
         let isUp = Shared(false)
         func call() async -> MemoryError? {

@@ -7,6 +7,8 @@ import Synchronization
 final class CircuitBreaker: Sendable {
     private struct State {
         var failures = 0
+        /// When the first of them was.
+        var failsSince: ContinuousClock.Instant?
         /// Nil while it is closed.
         var opensAgainAt: Deadline?
         var isProbing = false
@@ -14,14 +16,20 @@ final class CircuitBreaker: Sendable {
 
     private static let threshold = 5
 
+    /// For how long nothing must have succeeded: calls that share a pipeline fail together, and are one failure.
+    private let silence: Duration
     private let store: MemoryError.Store
     private let backoff: Backoff
     private let state = Mutex(State())
     private let errors: StoreErrors
 
     /// How long it stays open grows from 100 ms to a second: a dependency that is back is found within that.
-    init(_ store: MemoryError.Store, backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1))) {
+    init(
+        _ store: MemoryError.Store, silence: Duration = .milliseconds(250),
+        backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1))
+    ) {
         self.store = store
+        self.silence = silence
         self.backoff = backoff
         errors = StoreErrors(store)
     }
@@ -62,7 +70,9 @@ final class CircuitBreaker: Sendable {
         state.withLock { state in
             state.failures += 1
             state.isProbing = false
-            guard state.failures >= Self.threshold else { return }
+            let since = state.failsSince ?? .now
+            state.failsSince = since
+            guard state.failures >= Self.threshold, .now - since >= silence else { return }
             state.opensAgainAt = .after(backoff.delay(attempt: state.failures - Self.threshold + 1))
         }
     }
