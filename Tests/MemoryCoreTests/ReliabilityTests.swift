@@ -85,7 +85,8 @@ struct ReliabilityTests {
                 ]
                 try await client.update(.put, "/collections/events/points", body: points.encoded, deadline: soon)
                 #expect(try await memory.reconcile() == (0, 0))
-                #expect(try await memory.vectors.count(in: .events, deadline: soon) == 2)
+                #expect(try await memory.vectors.count(in: .events, deadline: soon) == 0)
+                #expect(try await memory.vectors.existing([7, 9], in: .events, deadline: soon) == [7, 9])
                 await client.close()
             }
         }

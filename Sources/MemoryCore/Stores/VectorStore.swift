@@ -51,7 +51,7 @@ protocol VectorStore: Sendable {
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer]
 
-    /// How many points a collection holds.
+    /// How many points of a collection a gateway wrote.
     func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int
 
     /// Which of these points there are.
