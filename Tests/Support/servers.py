@@ -73,6 +73,8 @@ class Server:
 
     def send(self, number):
         if self.process is not None and self.process.poll() is None:
+            if number == signal.SIGSTOP:  # first, so that it forks nothing while its children are looked up
+                os.kill(self.process.pid, number)
             for pid in family(self.process.pid):
                 try:
                     os.kill(pid, number)
