@@ -1,5 +1,5 @@
 /// The limits of what comes in, and the checks that hold them: the same for HTTP, files and Swift callers.
-enum Limits {
+package enum Limits {
     static let contentBytes = 65_536
     static let documentBytes = 16 << 20
     static let queryBytes = 8192
@@ -15,7 +15,7 @@ enum Limits {
     /// The vectors of every collection.
     static let dimensions = 1536
 
-    static func check(clientID: Int) throws(MemoryError) {
+    package static func check(clientID: Int) throws(MemoryError) {
         guard clientIDs.contains(clientID) else {
             throw .invalid("client_id must be between 1 and \(clientIDs.upperBound)", field: "client_id")
         }

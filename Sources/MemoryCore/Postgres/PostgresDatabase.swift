@@ -132,7 +132,8 @@ final class PostgresDatabase: SQLDatabase {
             }
         } catch {
             var error = error
-            if error.driverCode == CircuitBreaker.isOpen { error.outcome = .notStored }
+            // Whatever failed before a worker had it, such as a full queue or an open breaker, stored nothing.
+            error.outcome = error.outcome ?? .notStored
             throw error
         }
     }

@@ -43,8 +43,7 @@ struct ClientRepository {
         try session.execute(
             """
             INSERT INTO memory_outbox (collection, record_id, client_id)
-            SELECT CASE WHEN event_type LIKE 'agent_memory:%' THEN 'agent_memories'
-                    WHEN event_type = 'reflection' THEN 'daily_threads' ELSE 'events' END,
+            SELECT #collection(event_type),
                 id, client_id FROM events WHERE client_id = $1 AND #record(event_type)
             UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks WHERE client_id = $1 ORDER BY 2
             ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,

@@ -74,8 +74,7 @@ struct EventRepository {
                 RETURNING id, client_id, created_at, event_type
             ), queued AS (
                 INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-                SELECT CASE WHEN event_type LIKE 'agent_memory:%' THEN 'agent_memories'
-                        WHEN event_type = 'reflection' THEN 'daily_threads' ELSE 'events' END,
+                SELECT #collection(event_type),
                     id, client_id, clock_timestamp() + make_interval(secs => $5::float8) FROM stored
             )
             SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint FROM stored ORDER BY id

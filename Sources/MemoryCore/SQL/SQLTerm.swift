@@ -16,6 +16,8 @@ enum SQLTerm: String {
     case anyInt
     /// A condition on `event_type`: the row is a record, of any ``RecordKind``.
     case record
+    /// The collection of a record's vector, by its `event_type`.
+    case collection
     /// A bound value whose type PostgreSQL cannot tell from where it stands.
     case int, bigint, text, float, bool
 
@@ -24,6 +26,12 @@ enum SQLTerm: String {
             // Word for word the condition of the full-text index, or PostgreSQL does not use it.
             return
                 "(\(argument) LIKE 'memory:%' OR \(argument) LIKE 'agent_memory:%' OR \(argument) = 'reflection')"
+        }
+        if self == .collection {
+            return """
+                CASE WHEN \(argument) LIKE 'agent_memory:%' THEN 'agent_memories'
+                    WHEN \(argument) = 'reflection' THEN 'daily_threads' ELSE 'events' END
+                """
         }
         guard dialect == .postgres else {
             return switch self {
@@ -45,7 +53,7 @@ enum SQLTerm: String {
         case .text: "\(argument)::text"
         case .float: "\(argument)::float8"
         case .bool: "(\(argument)::int <> 0)"
-        case .record: ""
+        case .record, .collection: ""
         }
     }
 

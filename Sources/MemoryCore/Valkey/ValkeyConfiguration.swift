@@ -19,6 +19,12 @@ public struct ValkeyConfiguration: Sendable {
     /// How long a connection attempt with its handshake may take.
     public var connectTimeout: Duration = .milliseconds(500)
 
+    /// What a connection must say first; nothing when there is no password.
+    var authentication: [[String]] {
+        guard let password else { return [] }
+        return [["AUTH"] + (username.map { [$0] } ?? []) + [password.revealed]]
+    }
+
     /// The defaults: a server on this machine.
     public init() {}
 }

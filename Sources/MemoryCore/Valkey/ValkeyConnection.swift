@@ -116,10 +116,7 @@ final class ValkeyConnection: Sendable {
 
     /// Authenticates, selects the database, and learns the server's run id.
     private func handshake(_ handle: borrowing ValkeyHandle) throws(MemoryError) -> String {
-        var commands: [[String]] = []
-        if let password = configuration.password {
-            commands.append(["AUTH"] + (configuration.username.map { [$0] } ?? []) + [password.revealed])
-        }
+        var commands = configuration.authentication
         if configuration.database != 0 { commands.append(["SELECT", String(configuration.database)]) }
         commands.append(["PING"])
         let required = commands.count

@@ -58,11 +58,7 @@ final class ValkeySubscriber: Sendable {
     }
 
     private func subscribe(_ handle: borrowing ValkeyHandle) throws(MemoryError) {
-        var commands: [[String]] = []
-        if let password = configuration.password {
-            commands.append(["AUTH"] + (configuration.username.map { [$0] } ?? []) + [password.revealed])
-        }
-        commands += channels.map { ["SUBSCRIBE", $0] }
+        let commands = configuration.authentication + channels.map { ["SUBSCRIBE", $0] }
         let replies = try handle.run(
             commands.map { $0.map { Array($0.utf8) } }, deadline: .after(configuration.connectTimeout))
         for case .error(let message) in replies {

@@ -82,9 +82,7 @@ struct Admission: Sendable {
     /// The client that an object names.
     private static func clientID(_ object: JSONObject) throws(MemoryError) -> Int? {
         let client = try FieldReader(object).int("client_id")
-        if let client, !(1...Int(Int32.max)).contains(client) {
-            throw MemoryError(invalid: "client_id must be between 1 and \(Int32.max)", field: "client_id")
-        }
+        if let client { try Limits.check(clientID: client) }
         return client
     }
 

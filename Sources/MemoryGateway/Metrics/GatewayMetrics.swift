@@ -12,7 +12,7 @@ enum GatewayMetrics {
         text += gauge("memory_gateway_cache_hit_rate", hits + misses > 0 ? hits / (hits + misses) : 0)
         // What has not happened yet is 0, not absent, or no alert could be written on it.
         for name in ["memory_gateway_embedding_requests_total", "memory_gateway_embedding_tokens_total"]
-        where registry.total(name) == 0 && !text.contains("\n\(name) ") { text += counter(name, 0) }
+        where !text.contains("# TYPE \(name) ") { text += counter(name, 0) }
         if !text.contains("# TYPE memory_gateway_store_errors_total") {
             text += "# TYPE memory_gateway_store_errors_total counter\n"
             for (store, _) in await memory.health().dependencies {

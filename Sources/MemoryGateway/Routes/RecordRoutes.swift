@@ -113,12 +113,6 @@ extension Response {
 
 extension JSONObject {
     fileprivate init(items: [JSON]) { self = ["items": .array(items)] }
-
-    /// The object with those members that have a value.
-    init(optional members: KeyValuePairs<String, JSON?>) {
-        self.init()
-        for (key, value) in members { self[key] = value }
-    }
 }
 
 extension JSON {
