@@ -7,6 +7,8 @@ VENV := .venv-test
 PYTHON := $(VENV)/bin/python
 SERVERS := $(PYTHON) Tests/Support/servers.py run --
 EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
+# The Swift runtime is part of the program: it starts without a toolchain, and a tenth faster at work.
+RELEASE := swift build -c release --static-swift-stdlib
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
 .PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling tsan asan embedded-bench clean
@@ -18,7 +20,7 @@ run: build ## Build a release and start the gateway with the environment's setti
 	exec .build/release/memory-gateway
 
 build: deps ## Build a release
-	swift build -c release --product memory-gateway
+	$(RELEASE) --product memory-gateway
 
 test: test-deps ## Run all tests against real servers, which it starts and stops itself
 	swift test --disable-xctest
@@ -53,7 +55,7 @@ eval: build test-deps ## Measure retrieval on the LoCoMo conversations of ../sha
 
 bench: build test-deps ## Measure speed and memory against the floor of the machine (some four minutes; BENCH=--long: fifteen)
 	@scripts/install-packages.sh bench
-	swift build -c release --product BareServer
+	$(RELEASE) --product BareServer
 	$(SERVERS) $(PYTHON) Benchmarks/bench.py .build/release/memory-gateway .build/release/BareServer \
 		$(if $(wildcard ../shared/bench),--stand-ins ../shared/bench) --output docs/performance.md $(BENCH)
 

@@ -65,7 +65,8 @@ public final class Memory: Sendable {
         self.fusion = fusion
         let writer = MemoryWriter(database: database, createsClients: configuration.createsClients)
         self.writer = writer
-        inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { drafts, deadline in
+        inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: database.parallelWrites) {
+            drafts, deadline in
             await writer.insert(drafts, deadline)
         }
         reads = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { lists, deadline in

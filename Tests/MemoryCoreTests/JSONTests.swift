@@ -85,16 +85,36 @@ struct JSONTests {
         }
     }
 
-    @Test("A vector's text keeps its numbers to a millionth")
-    func vectorDigits() throws {
-        let values: [Float] = [0, 1, -1, 0.5, -0.000001, 0.123456789, 3.4e10, -0.0999999]
+    @Test(
+        "A vector's text keeps its numbers to five decimals; with a large one among them, to seven digits",
+        arguments: [
+            [0, 1, -1, 0.5, -0.000001, 0.000004, 0.000006, 0.123456789, -0.0999999, 9.99994],
+            [0.123456789, 12.3456, 3.4e10, -0.0999999],
+        ] as [[Float]])
+    func vectorDigits(_ values: [Float]) throws {
+        let parsed = try Self.read(values)
+        #expect(parsed.count == values.count)
+        for (parsed, value) in zip(parsed, values) {
+            #expect(abs(parsed - Double(value)) <= max(5.001e-6, abs(Double(value)) * 1e-6), "\(value)")
+        }
+    }
+
+    @Test("The text of a unit vector of 1536 numbers keeps its cosine to 1e-7")
+    func vectorCosine() throws {
+        var generator = SeededGenerator(seed: 5)
+        let values = try VectorMath.normalised((0..<1536).map { _ in Float.random(in: -1...1, using: &generator) })
+        let parsed = try Self.read(values)
+        let dot = zip(parsed, values).reduce(0) { $0 + $1.0 * Double($1.1) }
+        let squares = (
+            parsed.reduce(0) { $0 + $1 * $1 }, values.reduce(0) { $0 + Double($1) * Double($1) }
+        )
+        #expect(abs(1 - dot / (squares.0 * squares.1).squareRoot()) < 1e-7)
+    }
+
+    private static func read(_ values: [Float]) throws -> [Double] {
         var writer = JSONWriter()
         writer.vector(values)
-        let parsed = try #require(try JSON.parse(writer.bytes).array).compactMap(\.double)
-        for (parsed, value) in zip(parsed, values) {
-            #expect(abs(parsed - Double(value)) <= max(5e-7, Double(value) * 1e-6))
-        }
-        #expect(parsed.count == values.count)
+        return try #require(try JSON.parse(writer.bytes).array).compactMap(\.double)
     }
 }
 

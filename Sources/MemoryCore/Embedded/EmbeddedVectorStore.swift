@@ -5,6 +5,7 @@ import Synchronization
 /// Dense vectors are read through a cache of limited size; words are looked up in an inverted index in the file.
 final class EmbeddedVectorStore: VectorStore {
     let name = MemoryError.Store.embeddedVectors
+    let parallelWrites = 1
 
     private struct Place: Hashable {
         let clientID: Int
@@ -18,6 +19,8 @@ final class EmbeddedVectorStore: VectorStore {
     }
 
     private let database: any SQLDatabase
+    /// Whether the file is this store's alone. Where it is the primary store's as well, a write need not be durable by
+    /// itself: should power fail, the note in the outbox that it was delivered, which comes later, is lost with it.
     private let ownsDatabase: Bool
     private let maxCacheBytes: Int
     private let state: Mutex<State>
@@ -35,13 +38,16 @@ final class EmbeddedVectorStore: VectorStore {
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
+        // Of two points with one id the later counts.
+        let points = Dictionary(points.map { ($0.subject.id, $0) }, uniquingKeysWith: { _, last in last }).values
         let rows = points.map {
             (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText)
         }
-        try await database.write(deadline: deadline) { session throws(MemoryError) in
+        let terms = Self.terms(points)
+        try await database.write(deadline: deadline, durable: ownsDatabase) { session throws(MemoryError) in
+            try Self.remove(points.map(\.subject.id), collection, session)
             for row in rows {
                 let subject = row.point.subject
-                try Self.remove([subject.id], collection, session)
                 try session.execute(
                     """
                     INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at)
@@ -52,15 +58,12 @@ final class EmbeddedVectorStore: VectorStore {
                         .bytes(row.dense), .text(row.payload),
                         subject.expiresAt.map { .int($0.microseconds) } ?? .null,
                     ])
-                for (term, weight) in zip(row.point.sparse.indices, row.point.sparse.values) {
-                    try session.execute(
-                        "INSERT INTO vector_terms (client_id, collection, term, id, weight) VALUES ($1, $2, $3, $4, $5)",
-                        [
-                            .int(Int64(subject.clientID)), .text(collection.description), .int(Int64(term)),
-                            .int(subject.id), .double(Double(weight)),
-                        ])
-                }
             }
+            try session.execute(
+                """
+                INSERT INTO vector_terms (client_id, collection, term, id, weight)
+                SELECT value ->> 0, $1, value ->> 1, value ->> 2, value ->> 3 FROM json_each($2)
+                """, [.text(collection.description), .text(terms)])
         }
         state.withLock { state in
             state.writes += 1
@@ -71,8 +74,28 @@ final class EmbeddedVectorStore: VectorStore {
         }
     }
 
+    /// The words of all points as one JSON text of `[client, term, id, weight]`: a statement for each word took longer than
+    /// everything else of a write.
+    private static func terms(_ points: some Sequence<VectorPoint>) -> String {
+        var writer = JSONWriter()
+        writer.beginArray()
+        for point in points {
+            for (term, weight) in zip(point.sparse.indices, point.sparse.values) {
+                writer.beginArray()
+                writer.int(point.subject.clientID)
+                writer.int(term)
+                writer.int(point.subject.id)
+                writer.double(Double(weight))
+                writer.endArray()
+            }
+        }
+        writer.endArray()
+        return String(decoding: writer.bytes, as: UTF8.self)
+    }
+
     func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) {
-        let clients = try await database.write(deadline: deadline) { session throws(MemoryError) in
+        let clients = try await database.write(deadline: deadline, durable: ownsDatabase) {
+            session throws(MemoryError) in
             try Self.remove(ids, collection, session)
         }
         state.withLock { state in
@@ -99,17 +122,14 @@ final class EmbeddedVectorStore: VectorStore {
     private static func remove(
         _ ids: [Int64], _ collection: VectorCollection, _ session: any SQLSession
     ) throws(MemoryError) -> Set<Int> {
-        var clients: Set<Int> = []
-        for id in ids {
-            let gone = try session.query(
-                "DELETE FROM vector_points WHERE collection = $1 AND id = $2 RETURNING client_id",
-                [.text(collection.description), .int(id)])
-            guard let row = gone.first else { continue }
-            clients.insert(Int(clamping: try row.int(0)))
-            try session.execute(
-                "DELETE FROM vector_terms WHERE collection = $1 AND id = $2",
-                [.text(collection.description), .int(id)])
+        let values: [SQLValue] = [.text(collection.description), .ints(ids)]
+        let gone = try session.query(
+            "DELETE FROM vector_points WHERE collection = $1 AND id #anyInt($2) RETURNING client_id", values)
+        if !gone.isEmpty {
+            try session.execute("DELETE FROM vector_terms WHERE collection = $1 AND id #anyInt($2)", values)
         }
+        var clients: Set<Int> = []
+        for row in gone { clients.insert(Int(clamping: try row.int(0))) }
         return clients
     }
 

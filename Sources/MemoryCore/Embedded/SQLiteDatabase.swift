@@ -5,9 +5,11 @@ import Synchronization
 /// SQLite through GRDB: one writer, several readers (WAL), every commit on disk before it is answered.
 final class SQLiteDatabase: SQLDatabase {
     let name = MemoryError.Store.sqlite
+    let parallelWrites = 1
 
     private let pool: DatabasePool
     private let errors = StoreErrors(.sqlite)
+    private let texts = SQLiteTexts()
     private let lock: Mutex<FileLock?>
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
@@ -56,11 +58,11 @@ final class SQLiteDatabase: SQLDatabase {
     ) async throws(MemoryError) -> Value {
         // Not GRDB's own `await`: that ends with the task, and what was begun here is finished whoever hangs up.
         let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            pool.asyncRead { database in
+            pool.asyncRead { [texts] database in
                 done.resume(
                     returning: Result { () throws(MemoryError) in
                         do {
-                            return try Self.perform(body, SQLiteSession(database.get()), deadline)
+                            return try Self.perform(body, SQLiteSession(database.get(), texts), deadline)
                         } catch {
                             throw SQLiteError.translate(error)
                         }
@@ -75,19 +77,40 @@ final class SQLiteDatabase: SQLDatabase {
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
         let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            pool.asyncWrite {
-                try Self.perform(body, SQLiteSession($0), deadline)
-            } completion: { _, result in
+            pool.asyncWriteWithoutTransaction { [texts] database in
                 done.resume(
-                    returning: result.mapError { error in
-                        var error = SQLiteError.translate(error)
-                        error.outcome = error.outcome ?? .notStored
-                        return error
+                    returning: Result { () throws(MemoryError) in
+                        do {
+                            return try Self.inTransaction(database, durable: durable) {
+                                try Self.perform(body, SQLiteSession(database, texts), deadline)
+                            }
+                        } catch {
+                            var error = SQLiteError.translate(error)
+                            error.outcome = error.outcome ?? .notStored
+                            throw error
+                        }
                     })
             }
         }
         if case .failure(let error) = result { errors.count(error) }
         return try result.get()
+    }
+
+    /// Runs a body in a transaction. One that is not durable does not wait for the disk: should power fail, it is lost
+    /// together with all that came after it, and the next one that is durable takes it along.
+    private static func inTransaction<Value>(
+        _ database: Database, durable: Bool, _ body: () throws -> Value
+    ) throws -> Value {
+        var value: Value?
+        if !durable { try database.execute(sql: "PRAGMA synchronous = NORMAL") }
+        // The setting cannot change within a transaction, and must never stay.
+        defer { if !durable { try? database.execute(sql: "PRAGMA synchronous = FULL") } }
+        try database.inTransaction(.immediate) {
+            value = try body()
+            return .commit
+        }
+        guard let value else { throw MemoryError.unavailable(.sqlite, "a transaction without a result") }
+        return value
     }
 
     private static func perform<Value>(
@@ -136,13 +159,16 @@ enum SQLiteError {
 struct SQLiteSession: SQLSession {
     let dialect = SQLDialect.sqlite
     private let database: Database
+    private let texts: SQLiteTexts
 
-    init(_ database: Database) { self.database = database }
+    init(_ database: Database, _ texts: SQLiteTexts) {
+        self.database = database
+        self.texts = texts
+    }
 
     func query(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> [SQLRow] {
         do {
-            let statement = try database.cachedStatement(sql: sql.sqlite)
-            let rows = try Row.fetchAll(statement, arguments: Self.arguments(values))
+            let rows = try Row.fetchAll(try statement(sql, values))
             return rows.map { row in SQLRow(values: row.databaseValues.map(SQLValue.init)) }
         } catch {
             throw SQLiteError.translate(error)
@@ -151,8 +177,7 @@ struct SQLiteSession: SQLSession {
 
     func execute(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> Int {
         do {
-            let statement = try database.cachedStatement(sql: sql.sqlite)
-            try statement.execute(arguments: Self.arguments(values))
+            try statement(sql, values).execute()
             return database.changesCount
         } catch {
             throw SQLiteError.translate(error)
@@ -161,16 +186,31 @@ struct SQLiteSession: SQLSession {
 
     func script(_ sql: SQL) throws(MemoryError) {
         do {
-            try database.execute(sql: sql.sqlite)
+            try database.execute(sql: sql.text(.sqlite))
         } catch {
             throw SQLiteError.translate(error)
         }
     }
 
-    /// `$1` is a name to SQLite, so values go by name.
-    private static func arguments(_ values: [SQLValue]) -> StatementArguments {
-        StatementArguments(
-            Dictionary(uniqueKeysWithValues: values.enumerated().map { (String($0 + 1), $1.databaseValue) }))
+    private func statement(_ sql: SQL, _ values: [SQLValue]) throws -> Statement {
+        let statement = try database.cachedStatement(sql: texts.text(sql))
+        // Unchecked, because a list that both databases share may end with a value that only PostgreSQL asks for.
+        statement.setUncheckedArguments(StatementArguments(values.map(\.databaseValue)))
+        return statement
+    }
+}
+
+/// The texts of statements that were run, each made once.
+final class SQLiteTexts: Sendable {
+    private let known = Mutex<[SQL: String]>([:])
+
+    func text(_ sql: SQL) -> String {
+        known.withLock { known in
+            if let text = known[sql] { return text }
+            let text = sql.text(.sqlite)
+            known[sql] = text
+            return text
+        }
     }
 }
 

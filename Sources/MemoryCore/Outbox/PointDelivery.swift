@@ -15,7 +15,7 @@ struct PointDelivery: Sendable {
             Dictionary(uniqueKeysWithValues: VectorCollection.all.map { ($0, make($0)) })
         }
         upserts = forEach { collection in
-            Coalescer(store: vectors.name, maxBatch: 64, maxRunning: 4) { points, deadline in
+            Coalescer(store: vectors.name, maxBatch: 64, maxRunning: vectors.parallelWrites) { points, deadline in
                 await isolatingFailures(points) { points throws(MemoryError) in
                     try await vectors.upsert(points, in: collection, deadline: deadline)
                     return points.map { _ in .success(true) }
@@ -23,7 +23,7 @@ struct PointDelivery: Sendable {
             }
         }
         deletions = forEach { collection in
-            Coalescer(store: vectors.name, maxBatch: 256, maxRunning: 2) { ids, deadline in
+            Coalescer(store: vectors.name, maxBatch: 256, maxRunning: vectors.parallelWrites) { ids, deadline in
                 await isolatingFailures(ids) { ids throws(MemoryError) in
                     try await vectors.delete(ids, in: collection, deadline: deadline)
                     return ids.map { _ in .success(true) }

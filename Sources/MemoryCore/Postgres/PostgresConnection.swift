@@ -24,7 +24,7 @@ final class PostgresConnection: SQLSession {
     }
 
     func script(_ sql: SQL) throws(MemoryError) {
-        _ = try handle.runScript(sql.postgres, deadline)
+        _ = try handle.runScript(sql.text(.postgres), deadline)
     }
 
     private func run(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> PostgresResult {
@@ -33,7 +33,7 @@ final class PostgresConnection: SQLSession {
             name = known
         } else {
             name = "s\(prepared.count)"
-            try handle.prepare(name, sql.postgres, deadline)
+            try handle.prepare(name, sql.text(.postgres), deadline)
             prepared[sql] = name
         }
         return try handle.run(name, values.map(\.postgresText), deadline)

@@ -22,6 +22,7 @@ final class PostgresDatabase: SQLDatabase {
     }
 
     let name = MemoryError.Store.postgres
+    let parallelWrites = 2
 
     private let configuration: PostgresConfiguration
     private let gate = ReconnectGate()

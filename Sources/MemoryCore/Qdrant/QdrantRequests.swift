@@ -171,6 +171,20 @@ enum QdrantRequests {
         return ["must": .array(must), "must_not": [expired]]
     }
 
+    /// The keys that are read, as bytes: slices of different lengths are told apart at once.
+    private enum Key {
+        static let result = bytes("result")
+        static let points = bytes("points")
+        static let id = bytes("id")
+        static let score = bytes("score")
+        static let payload = bytes("payload")
+        static let session = bytes("session")
+        static let speaker = bytes("speaker")
+        static let moment = bytes("occurred_at")
+
+        private static func bytes(_ text: String) -> ArraySlice<UInt8> { Array(text.utf8)[...] }
+    }
+
     /// The points of each answer of a batch. What is malformed makes the whole answer so: a server that errs there may err
     /// elsewhere.
     static func candidates(_ reply: [UInt8]) throws(MemoryError) -> [[VectorCandidate]] {
@@ -178,7 +192,7 @@ enum QdrantRequests {
         do throws(JSON.ParseError) {
             var scanner = JSONScanner(reply)
             try scanner.members { scanner, key throws(JSON.ParseError) in
-                guard key.elementsEqual("result".utf8) else { return }
+                guard key == Key.result else { return }
                 try scanner.elements { scanner throws(JSON.ParseError) in lists.append(try points(&scanner)) }
             }
         } catch {
@@ -190,7 +204,7 @@ enum QdrantRequests {
     private static func points(_ scanner: inout JSONScanner) throws(JSON.ParseError) -> [VectorCandidate] {
         var candidates: [VectorCandidate]?
         try scanner.members { scanner, key throws(JSON.ParseError) in
-            guard key.elementsEqual("points".utf8) else { return }
+            guard key == Key.points else { return }
             var found: [VectorCandidate] = []
             try scanner.elements { scanner throws(JSON.ParseError) in found.append(try candidate(&scanner)) }
             candidates = found
@@ -206,17 +220,17 @@ enum QdrantRequests {
         var score: Double?
         var session, speaker, moment: String?
         try scanner.members { scanner, key throws(JSON.ParseError) in
-            if key.elementsEqual("id".utf8) {
+            if key == Key.id {
                 id = try scanner.integer()
-            } else if key.elementsEqual("score".utf8) {
+            } else if key == Key.score {
                 score = try scanner.number()
-            } else if key.elementsEqual("payload".utf8) {
+            } else if key == Key.payload {
                 try scanner.members { scanner, key throws(JSON.ParseError) in
-                    if key.elementsEqual("session".utf8) {
+                    if key == Key.session {
                         session = try scanner.string()
-                    } else if key.elementsEqual("speaker".utf8) {
+                    } else if key == Key.speaker {
                         speaker = try scanner.string()
-                    } else if key.elementsEqual("occurred_at".utf8) {
+                    } else if key == Key.moment {
                         moment = try scanner.string()
                     }
                 }

@@ -3,6 +3,7 @@ import Synchronization
 /// Vectors in Qdrant. Every search is filtered by one client; there is no way to ask without.
 final class QdrantStore: VectorStore {
     let name = MemoryError.Store.qdrant
+    let parallelWrites = 4
 
     private let client: QdrantClient
     private let setup: QdrantSetup

@@ -21,7 +21,7 @@ struct EventRepository {
         let stored =
             switch session.dialect {
             case .postgres: try insertInOneStatement(rows, lease)
-            case .sqlite: try insertOneByOne(rows, lease)
+            case .sqlite: try insertInTwoStatements(rows, lease)
             }
         guard stored.count == rows.count else {
             throw .badReply(.postgres, "\(stored.count) of \(rows.count) rows")
@@ -35,29 +35,36 @@ struct EventRepository {
         return records
     }
 
-    /// SQLite is in this process: a statement more costs next to nothing, and it has no inserts within a query.
-    private func insertOneByOne(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
+    /// Two statements for all rows: the full-text index writes to its tables at the end of each statement.
+    private func insertInTwoStatements(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
         let now = Timestamp.now
-        var stored: [SQLRow] = []
+        var writer = JSONWriter()
+        writer.beginArray()
         for row in rows {
-            stored += try session.query(
-                """
-                INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
-                VALUES ($1, 'memory-gateway', $2, $3, $4, $5) RETURNING id, created_at
-                """,
-                [
-                    .text(EventType.of(row.draft.kind, type: row.draft.type)), .int(Int64(row.draft.clientID)),
-                    .text(row.payload), .text(row.metadata), .int((row.draft.createdAt ?? now).microseconds),
-                ])
-            try session.execute(
-                "INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES ($4, $1, $2, $3)",
-                [
-                    .int(try stored[stored.count - 1].int(0)), .int(Int64(row.draft.clientID)),
-                    .int(now.advanced(by: lease).microseconds),
-                    .text(row.draft.kind.source.collection.description),
-                ])
+            writer.beginArray()
+            writer.string(EventType.of(row.draft.kind, type: row.draft.type))
+            writer.int(row.draft.clientID)
+            writer.string(row.payload)
+            writer.string(row.metadata)
+            writer.int((row.draft.createdAt ?? now).microseconds)
+            writer.endArray()
         }
-        return stored
+        writer.endArray()
+        // SQLite does not promise the order of RETURNING; the ids were given in the order of the rows.
+        let stored = try session.query(
+            """
+            INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
+            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, value ->> 4
+            FROM json_each($1) ORDER BY key
+            RETURNING id, created_at
+            """, [.text(String(decoding: writer.bytes, as: UTF8.self))]
+        ).map { row throws(MemoryError) in (id: try row.int(0), row: row) }.sorted { $0.id < $1.id }
+        try session.execute(
+            """
+            INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+            SELECT #collection(event_type), id, client_id, $2 FROM events WHERE id #anyInt($1)
+            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds)])
+        return stored.map(\.row)
     }
 
     private func insertInOneStatement(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {

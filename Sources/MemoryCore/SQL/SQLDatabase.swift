@@ -1,9 +1,10 @@
 /// The text of a statement. Values are always bound, so a text is a literal of the source; the one way around that says so.
 ///
-/// Placeholders are `$1`, `$2`, … .
-struct SQL: Sendable, Hashable, ExpressibleByStringLiteral {
-    let postgres: String
-    let sqlite: String
+/// Placeholders are `$1`, `$2`, … . A literal is told from others by its place in the program: finding a prepared statement
+/// costs the hash of two addresses, and each text is expanded only where it is prepared.
+struct SQL: Sendable, ExpressibleByStringLiteral {
+    private let literals: (postgres: StaticString, sqlite: StaticString)
+    private let made: String?
 
     /// A statement that both databases understand. What they say differently is written as a call of ``SQLTerm``:
     /// `#json(payload)`, `#moment($2)`.
@@ -11,15 +12,37 @@ struct SQL: Sendable, Hashable, ExpressibleByStringLiteral {
 
     /// A statement that each database says in its own way. In SQLite's a list is bound as a JSON array.
     init(postgres: StaticString, sqlite: StaticString) {
-        self.postgres = SQLTerm.expand(postgres.description, .postgres)
-        self.sqlite = SQLTerm.expand(sqlite.description, .sqlite)
+        literals = (postgres, sqlite)
+        made = nil
     }
 
     /// A statement that is no literal, such as a migration file. Never of data from outside.
     init(unsafeText text: String) {
-        postgres = text
-        sqlite = text
+        literals = ("", "")
+        made = text
     }
+
+    /// The statement as this database says it.
+    func text(_ dialect: SQLDialect) -> String {
+        if let made { return made }
+        let literal = dialect == .postgres ? literals.postgres : literals.sqlite
+        return SQLTerm.expand(literal.description, dialect)
+    }
+}
+
+extension SQL: Hashable {
+    static func == (left: SQL, right: SQL) -> Bool {
+        address(left.literals.postgres) == address(right.literals.postgres)
+            && address(left.literals.sqlite) == address(right.literals.sqlite) && left.made == right.made
+    }
+
+    func hash(into hasher: inout Hasher) {
+        hasher.combine(Self.address(literals.postgres))
+        hasher.combine(Self.address(literals.sqlite))
+        if let made { hasher.combine(made) }
+    }
+
+    private static func address(_ literal: StaticString) -> Int { unsafe Int(bitPattern: literal.utf8Start) }
 }
 
 /// Which database a session speaks to, for the few places where a text of its own is not enough.
@@ -147,6 +170,9 @@ protocol SQLSession {
 protocol SQLDatabase: Sendable {
     /// The name used in `stored_in`, `/health`, logs and metrics.
     var name: MemoryError.Store { get }
+
+    /// How many transactions are worth having under way at once; with one writer, the others gather for the next.
+    var parallelWrites: Int { get }
 
     /// Lends a connection for reading. The body may run twice, when the connection turned out to be lost.
     func read<Value: Sendable>(

@@ -58,7 +58,20 @@ enum SQLTerm: String {
     }
 
     /// Replaces every term; a term's argument has no parentheses of its own.
+    ///
+    /// SQLite numbers `$2` by where it stands, and `?2` by its number, as PostgreSQL does.
     static func expand(_ text: String, _ dialect: SQLDialect) -> String {
+        let text = replaceTerms(text, dialect)
+        guard dialect == .sqlite else { return text }
+        var bytes = Array(text.utf8)
+        for place in bytes.indices.dropLast() where bytes[place] == UInt8(ascii: "$") {
+            let isNumber = (UInt8(ascii: "1")...UInt8(ascii: "9")).contains(bytes[place + 1])
+            if isNumber { bytes[place] = UInt8(ascii: "?") }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    private static func replaceTerms(_ text: String, _ dialect: SQLDialect) -> String {
         guard text.utf8.contains(UInt8(ascii: "#")) else { return text }
         var result = ""
         var rest = text[...]

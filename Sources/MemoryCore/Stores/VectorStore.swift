@@ -33,6 +33,9 @@ protocol VectorStore: Sendable {
     /// The name used in `stored_in`, `/health`, logs and metrics.
     var name: MemoryError.Store { get }
 
+    /// How many batches of points are worth having under way at once; with one writer, the others gather for the next.
+    var parallelWrites: Int { get }
+
     /// Stores points; when it returns, they can be found. The same point again changes nothing.
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
