@@ -40,23 +40,44 @@ extension Memory {
     private func search(
         _ request: RecallRequest, _ ticket: MemoryCache.Ticket?, _ deadline: Deadline
     ) async throws(MemoryError) -> (EncodedHits, isDegraded: Bool) {
+        let question: Question
         let answers: [VectorAnswer]
-        let vector: QueryVector?
         do throws(MemoryError) {
-            (answers, vector) = try await searchVectors(request, deadline)
+            question = try await prepare(request, deadline)
         } catch {
-            logger.debug("Recall falls back to full text", metadata: [LogKey.error: "\(error.debugDescription)"])
-            // A degraded answer is never kept: the next one may be whole.
-            return (EncodedHits(try await searchText(request, deadline)), true)
+            return try await fallBack(because: error) { () throws(MemoryError) in
+                try await self.searchText(request, deadline)
+            }
+        }
+        // The hedge: once vectors are slow, full text is searched beside them, to be there when they turn out too slow. A
+        // task, because a recall that vectors did answer must not wait for it; its deadline ends it.
+        let start = ContinuousClock.now
+        let hedge = Task { await textWhenSlow(request, deadline) }
+        defer { hedge.cancel() }
+        do throws(MemoryError) {
+            answers = try await searchVectors(question, deadline)
+        } catch {
+            let isHedged = .now - start >= configuration.budgets.hedge
+            return try await fallBack(because: error) { () throws(MemoryError) in
+                try await isHedged ? hedge.value.get() : self.searchText(request, deadline)
+            }
         }
         let hits = try await hydrate(answers, request, deadline)
         let encoded = EncodedHits(hits)
         if let ticket {
             await cache.keep(
                 encoded, ticket, of: request.clientID, until: hits.compactMap(\.record.expiresAt).min(),
-                vector)
+                question.vector)
         }
         return (encoded, false)
+    }
+
+    /// The answer without vectors. It is never kept: the next one may be whole.
+    private func fallBack(
+        because error: MemoryError, _ text: () async throws(MemoryError) -> [RecallHit]
+    ) async throws(MemoryError) -> (EncodedHits, isDegraded: Bool) {
+        logger.debug("Recall falls back to full text", metadata: [LogKey.error: "\(error.debugDescription)"])
+        return (EncodedHits(try await text()), true)
     }
 
     // MARK: Vectors
@@ -64,14 +85,19 @@ extension Memory {
     /// How many candidates of each kind are ranked. Measured on LoCoMo: 200 find hardly more than 100.
     private static let candidates = 100
 
-    private func searchVectors(
-        _ request: RecallRequest, _ deadline: Deadline
-    ) async throws(MemoryError) -> ([VectorAnswer], QueryVector?) {
-        var vector: QueryVector?
+    /// What is searched, and where.
+    private struct Question {
+        let query: VectorQuery
+        let vector: QueryVector?
+        let sources: [RecallRequest.Source]
+    }
+
+    private func prepare(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> Question {
         var query = VectorQuery(
             clientID: request.clientID, filter: request.filter, limit: Self.candidates, now: .now)
         // While the question is embedded, the primary store says where there is anything to find.
         async let existing = sources(request, deadline)
+        var vector: QueryVector?
         if request.mode != .keyword {
             vector = try await embeddings.vector(
                 ofQuery: request.query, clientID: request.clientID,
@@ -79,11 +105,17 @@ extension Memory {
             query.dense = vector?.values
         }
         if request.mode != .dense { query.sparse = .query(request.query) }
-        let sources = await existing
+        return Question(query: query, vector: vector, sources: await existing)
+    }
+
+    private func searchVectors(
+        _ question: Question, _ deadline: Deadline
+    ) async throws(MemoryError) -> [VectorAnswer] {
         let limit = deadline.capped(at: configuration.budgets.searchVectors)
-        let finished = query
-        let results = await concurrently(sources) { source in await self.searched(finished, source, limit) }
-        return (try results.map { result throws(MemoryError) in try result.get() }, vector)
+        let results = await concurrently(question.sources) { source in
+            await self.searched(question.query, source, limit)
+        }
+        return try results.map { result throws(MemoryError) in try result.get() }
     }
 
     /// The sources that are asked for and hold anything of the client; all that are asked for when nobody can tell.
@@ -161,6 +193,22 @@ extension Memory {
     }
 
     // MARK: Full text
+
+    /// Full text, once searching vectors has taken its time; nothing when that is done before, which cancels this.
+    private func textWhenSlow(
+        _ request: RecallRequest, _ deadline: Deadline
+    ) async -> Result<[RecallHit], MemoryError> {
+        do {
+            try await Task.sleep(for: configuration.budgets.hedge)
+        } catch {
+            return .success([])
+        }
+        do throws(MemoryError) {
+            return .success(try await searchText(request, deadline))
+        } catch {
+            return .failure(error)
+        }
+    }
 
     private func searchText(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> [RecallHit] {
         let terms = Tokenizer.searchWords(request.query)

@@ -155,7 +155,7 @@ public final class Memory: Sendable {
 
     /// Starts the work that goes on between calls: preparing stores that were away at the start, and the outbox.
     ///
-    /// The one unstructured task of the library. A program that links it opens a memory and calls it; that deliveries go on
+    /// An unstructured task: a program that links it opens a memory and calls it; that deliveries go on
     /// must not depend on the program running a service. The task is held here, and `close` waits for its end.
     func startBackground(isPrepared: Bool) {
         let task = Task { [self] in

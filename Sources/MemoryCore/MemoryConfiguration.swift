@@ -53,7 +53,9 @@ public struct MemoryConfiguration: Sendable {
         /// The vector of a question. What takes longer makes the recall a degraded one.
         public var embedQuery: Duration = .milliseconds(500)
         /// Searching vectors.
-        public var searchVectors: Duration = .milliseconds(250)
+        public var searchVectors: Duration = .milliseconds(150)
+        /// After so long of searching vectors, full text is searched beside them, in case they take longer than they may.
+        public var hedge: Duration = .milliseconds(60)
         /// Reading records.
         public var readRecords: Duration = .milliseconds(250)
         /// The full text that answers a degraded recall.
@@ -67,6 +69,7 @@ public struct MemoryConfiguration: Sendable {
         mutating func allowForReadingVectors() {
             recall = .seconds(10)
             searchVectors = .seconds(8)
+            hedge = .seconds(8)
             readRecords = .seconds(2)
         }
     }

@@ -38,6 +38,26 @@ struct PostgresTests {
         }
     }
 
+    @Test(
+        "A prepared plan from when the table was empty does not stay: lists are planned for their values",
+        .timeLimit(.minutes(5)))
+    func plans() async throws {
+        try await TestWorld.with { world async throws in
+            let database = try database(world, connections: 1)
+            let prepared = try await database.read(deadline: soon) { session throws(MemoryError) in
+                // Six times: from the sixth on PostgreSQL may use a plan for all values.
+                for _ in 0..<6 {
+                    _ = try EventLogRepository(session: session).list(EventFilter(), page: PageRequest())
+                    _ = try EventRepository(session: session).memories([RecordKey(id: 1, clientID: 1)])
+                }
+                return try session.query("SELECT statement FROM pg_prepared_statements", [])
+                    .map { row throws(MemoryError) in try row.text(0) }
+            }
+            #expect(prepared.contains { $0.contains("LATERAL") })
+            #expect(!prepared.contains { $0.contains("IS NULL OR") })
+        }
+    }
+
     @Test("A failed transaction leaves nothing, and its connection goes on", .timeLimit(.minutes(5)))
     func rollback() async throws {
         try await TestWorld.with { world async throws in

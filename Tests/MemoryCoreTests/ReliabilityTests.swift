@@ -252,6 +252,27 @@ struct ReliabilityTests {
         }
     }
 
+    @Test(
+        "17: vectors that are late still answer a recall, though full text was searched beside them",
+        .timeLimit(.minutes(5)))
+    func hedge() async throws {
+        try await TestWorld.with { world async throws in
+            let target = try #require(world.configuration.qdrant.url.split(separator: ":").last.flatMap { Int($0) })
+            try await FaultProxy.with(target: target, fault: "delay:50") { port in
+                var slow = world
+                slow.configuration.qdrant.url = "http://127.0.0.1:\(port)"
+                slow.configuration.budgets.hedge = .milliseconds(1)
+                try await slow.withMemory { memory async throws in
+                    _ = try await memory.remember("tea at four", client: world.client)
+                    let answer = try await memory.recall(
+                        RecallRequest(query: "when is tea", clientID: world.client))
+                    #expect(!answer.isDegraded && answer.hits.map(\.record.content) == ["tea at four"])
+                    #expect(answer.hits.first?.similarity != nil)
+                }
+            }
+        }
+    }
+
     // MARK: Breakers
 
     @Test(

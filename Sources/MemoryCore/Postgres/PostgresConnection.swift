@@ -3,7 +3,7 @@ final class PostgresConnection: SQLSession {
     let dialect = SQLDialect.postgres
 
     private let handle: PostgresHandle
-    private var prepared: [SQL: String] = [:]
+    private var known: [SQL: Form] = [:]
     /// When everything that this connection is asked now must be done.
     var deadline: Deadline
 
@@ -28,15 +28,35 @@ final class PostgresConnection: SQLSession {
     }
 
     private func run(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> PostgresResult {
-        let name: String
-        if let known = prepared[sql] {
-            name = known
-        } else {
-            name = "s\(prepared.count)"
-            try handle.prepare(name, sql.text(.postgres), deadline)
-            prepared[sql] = name
+        let values = values.map(\.postgresText)
+        let form: Form
+        if let known = known[sql] { form = known } else { form = try prepare(sql) }
+        switch form {
+        case .prepared(let name): return try handle.run(name, values, deadline)
+        case .plannedEachTime(let text): return try handle.runOnce(text, values, deadline)
         }
-        return try handle.run(name, values.map(\.postgresText), deadline)
+    }
+
+    /// How a statement is run.
+    private enum Form {
+        case prepared(name: String)
+        /// One with optional filters, `$1 IS NULL OR …`: a plan for all values cannot use the index that a given value
+        /// calls for, and one that was made while the table was small reads all of it for ever.
+        case plannedEachTime(text: String)
+    }
+
+    private func prepare(_ sql: SQL) throws(MemoryError) -> Form {
+        let text = sql.text(.postgres)
+        let form: Form
+        if text.contains(" IS NULL OR ") {
+            form = .plannedEachTime(text: text)
+        } else {
+            let name = "s\(known.count)"
+            try handle.prepare(name, text, deadline)
+            form = .prepared(name: name)
+        }
+        known[sql] = form
+        return form
     }
 
     // MARK: Transactions

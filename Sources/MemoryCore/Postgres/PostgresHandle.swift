@@ -109,14 +109,26 @@ import Glibc
 
     /// Runs a prepared statement; the values go as text, nil is NULL.
     func run(_ name: String, _ values: [String?], _ deadline: Deadline) throws(MemoryError) -> PostgresResult {
-        var pointers = unsafe values.map { value in
-            unsafe value.map { unsafe UnsafePointer<CChar>(strdup($0)) } ?? nil
-        }
+        var pointers = unsafe Self.pointers(values)
         defer { unsafe Self.release(pointers) }
         let sent = unsafe PQsendQueryPrepared(
             connection, name, Int32(clamping: values.count), &pointers, nil, nil, 0)
         guard sent == 1 else { throw lost() }
         return try results(deadline)
+    }
+
+    /// Runs a text with values, planned for just these; otherwise as ``run(_:_:_:)``.
+    func runOnce(_ sql: String, _ values: [String?], _ deadline: Deadline) throws(MemoryError) -> PostgresResult {
+        var pointers = unsafe Self.pointers(values)
+        defer { unsafe Self.release(pointers) }
+        let sent = unsafe PQsendQueryParams(
+            connection, sql, Int32(clamping: values.count), nil, &pointers, nil, nil, 0)
+        guard sent == 1 else { throw lost() }
+        return try results(deadline)
+    }
+
+    private static func pointers(_ values: [String?]) -> [UnsafePointer<CChar>?] {
+        unsafe values.map { value in unsafe value.map { unsafe UnsafePointer<CChar>(strdup($0)) } ?? nil }
     }
 
     /// Runs a text of one or more statements without values; answers the last one's result.

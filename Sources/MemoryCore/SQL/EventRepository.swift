@@ -118,11 +118,15 @@ struct EventRepository {
         return records
     }
 
+    // The limit keeps this a lookup for each key: a join is planned as a scan of all events while the table is small, and
+    // a prepared plan stays after the table has grown.
     private static let byKeys: SQL = """
         SELECT e.id, e.client_id, e.event_type, e.payload::text, e.metadata::text,
             (extract(epoch FROM e.created_at) * 1000000)::bigint
         FROM unnest($1::int[], $2::int[]) AS wanted (id, client_id)
-        JOIN events e ON e.id = wanted.id AND e.client_id = wanted.client_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM events WHERE id = wanted.id AND client_id = wanted.client_id LIMIT 1
+        ) e
         WHERE #record(e.event_type)
         """
 

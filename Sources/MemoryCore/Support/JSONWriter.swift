@@ -133,8 +133,7 @@ package struct JSONWriter {
         var word = UInt64(0x2C30_3030_3030_2E30)
         word &+= whole | first << 16 | pair(middle) << 24 | pair(last) << 40
         var bytes = unsafe text.mutableBytes
-        // Checked against the bounds all the same.
-        unsafe bytes.storeBytes(of: word.littleEndian, toByteOffset: end, as: UInt64.self)
+        bytes.storeBytes(of: word.littleEndian, toByteOffset: end, as: UInt64.self)
         end += 8
     }
 

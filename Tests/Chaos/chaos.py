@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Breaks everything that can break, and counts what did not hold.
+
+  chaos.py GATEWAY [--long] [--only N6,row5] [--seed 1] [--output docs/reliability.md]
+
+Starts PostgreSQL, Valkey and Qdrant by itself, measures the numbers N1 to N15, provokes the rows of the fault catalogue that
+need a process, a socket or a disk to fail, and writes both tables between the marks of the page. Some ten minutes; --long
+is hours of the same: 200 rounds of each kill, a million requests. Exits with 1 when anything did not hold.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import time
+import traceback
+
+import numbers_ as numbers
+import rows
+from world import World
+
+BENCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "Benchmarks")
+
+
+def stand_ins(self):
+    """The fast stand-ins of ../shared/bench where they are: overload is the gateway's then, and not the Python front's."""
+    folder = os.path.join(BENCH, "..", "..", "shared", "bench")
+    if not os.path.isdir(folder):
+        return {}
+    sys.path.insert(0, BENCH)
+    import bench
+    started, environment = bench.start_stand_ins(folder, self.servers.root)
+    self.children += started
+    return environment
+
+
+def measurements(world, a):
+    """Name and function of each number."""
+    long = a.long
+    return {
+        "N1": lambda: numbers.kill_rounds(world, 200 if long else 12),
+        "N3": lambda: numbers.backlog(world, 10_000),
+        "N4": lambda: numbers.drift(world),
+        "N5": lambda: numbers.canaries(world, 100_000 if long else 10_000),
+        "N6": lambda: numbers.single_failures(world),
+        "N7": lambda: numbers.without_postgres(world),
+        "N8": lambda: numbers.latency(world, 1_000_000 if long else 200_000, 100_000),
+        "N9": lambda: numbers.fuzzed(world, 1_000_000 if long else 30_000, a.seed),
+        "N11": lambda: numbers.resources(world, 1_000_000 if long else 20_000),
+        "N13": lambda: numbers.shutdowns(world, 100 if long else 20),
+        "N14": lambda: numbers.overload(world),
+        "N15": lambda: numbers.torture(world, 1),
+    }
+
+
+def fresh(a):
+    world = World(a.gateway, a.seed)
+    world.children, world.stand_ins = [], lambda: stand_ins(world)
+    return world
+
+
+def run(name, a, body):
+    """One measurement in a world of its own, so that none finds what another left behind."""
+    started = time.monotonic()
+    world = fresh(a)
+    try:
+        return body(world)
+    finally:
+        world.close()
+        for child in world.children:
+            child.kill()
+        print(f"  ({name}: {time.monotonic() - started:.0f} s)", flush=True)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("gateway"); p.add_argument("--long", action="store_true"); p.add_argument("--only", default="")
+    p.add_argument("--seed", type=int, default=1); p.add_argument("--output")
+    a = p.parse_args()
+    wanted = {w.strip() for w in a.only.split(",") if w.strip()}
+    results, found = [], []
+    for name in measurements(None, a):
+        if wanted and name not in wanted:
+            continue
+        try:
+            results += run(name, a, lambda world: measurements(world, a)[name]())
+        except Exception as error:
+            traceback.print_exc()
+            results.append(numbers.Result(name, "it could not be measured", 0, 1, repr(error)[:200], False))
+        for result in results[-2:]:
+            print(result.row(), flush=True)
+    for number, row in rows.ROWS.items():
+        if wanted and f"row{number}" not in wanted:
+            continue
+        try:
+            run(f"row {number}", a, row)
+            found.append((row.__doc__, "held"))
+        except Exception as error:
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+            found.append((row.__doc__, f"DID NOT HOLD: {error}"[:300].replace("|", "/")))
+        print(f"row {found[-1][0]}: {found[-1][1]}", flush=True)
+    failed = sum(not r.met for r in results) + sum(h != "held" for _, h in found)
+    if a.output and not wanted:
+        write(a, results, found)
+    print(f"{len(results) + len(found) - failed} held, {failed} did not")
+    sys.exit(1 if failed else 0)
+
+
+def write(a, results, found):
+    """Puts both tables into the page, between its marks."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    lines = [f"{time.strftime('%Y-%m-%d')}, commit {commit}, seed {a.seed}, `make chaos{' CHAOS=--long' if a.long else ''}`, "
+             f"{os.cpu_count()} cores; PostgreSQL, valkey-server and the Qdrant engine on the same machine.", "",
+             "| | what is counted | n | failures | rate, 95 % bound | measured | met |", "|---|---|---:|---:|---:|---|---|"]
+    lines += [r.row() for r in results]
+    lines += ["", "| row of the catalogue | |", "|---|---|"]
+    lines += [f"| {what} | {held} |" for what, held in found]
+    with open(a.output) as f:
+        before, _, rest = f.read().partition("<!-- chaos -->\n")
+    _, _, after = rest.partition("<!-- end -->")
+    with open(a.output, "w") as f:
+        f.write(f"{before}<!-- chaos -->\n" + "\n".join(lines) + f"\n<!-- end -->{after}")
+
+
+if __name__ == "__main__":
+    main()
