@@ -32,7 +32,7 @@ extension Memory {
                 try await stores.shortTerm.ping(deadline: .after(.seconds(5)))
                 return "answers"
             })
-        findings.append(await embeddings(configuration))
+        findings.append(await embeddings(configuration, stores.vectors))
         await stores.vectors.close()
         await stores.shortTerm.close()
         await stores.database.close()
@@ -62,21 +62,23 @@ extension Memory {
         }
     }
 
-    private static func embeddings(_ configuration: MemoryConfiguration) async -> Finding {
-        guard let settings = configuration.embeddings else {
-            return Finding(
-                subject: "embeddings", isGood: true,
-                text:
-                    "lexical; for vectors of meaning set EMBEDDINGS_URL and EMBEDDINGS_MODEL, with Ollama for instance "
-                    + "http://127.0.0.1:11434/v1 and nomic-embed-text")
-        }
-        return await finding("embeddings", "correct EMBEDDINGS_URL, EMBEDDINGS_MODEL or EMBEDDINGS_API_KEY") {
+    private static func embeddings(_ configuration: MemoryConfiguration, _ vectors: any VectorStore) async -> Finding {
+        await finding("embeddings", "correct EMBEDDINGS_URL, EMBEDDINGS_MODEL or EMBEDDINGS_API_KEY") {
             () throws(MemoryError) in
+            let model = configuration.embeddings?.model ?? LexicalEmbedder().model
+            // A vector store that does not answer is a finding of its own.
+            if let other = try? await otherModel(than: model, vectors) {
+                throw MemoryError(.configuration, advice(on: other))
+            }
+            guard let settings = configuration.embeddings else {
+                return "lexical; for vectors of meaning set EMBEDDINGS_URL and EMBEDDINGS_MODEL, with Ollama for "
+                    + "instance http://127.0.0.1:11434/v1 and nomic-embed-text"
+            }
             let embedder = try OpenAIEmbedder(settings)
             let result = await embedder.embed(["memory"], deadline: .after(.seconds(10)))
             await embedder.close()
             for vector in result { _ = try vector.get() }
-            return "\(settings.model) answers"
+            return "\(model) answers"
         }
     }
 

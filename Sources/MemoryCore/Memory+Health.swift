@@ -42,14 +42,37 @@ extension Memory {
             return try rows.map { row throws(MemoryError) in "postgres: \(try row.text(0)) is off" }
         }
         guard let found, !found.isEmpty else { return }
-        durabilityWarnings.withLock { $0 = found }
+        warned.withLock { $0 += found }
         logger.warning(
             "A loss of power may lose what was acknowledged",
             metadata: [LogKey.name: "\(found.joined(separator: ", "))"])
     }
 
-    /// Settings of the primary store under which a loss of power may lose what was acknowledged.
-    public var warnings: [String] { durabilityWarnings.withLock { $0 } }
+    /// Looks whether another model than the present one made any vectors: the two are not comparable, so that recall finds
+    /// the wrong memories and nothing fails.
+    func checkModel() async {
+        guard let other = try? await Self.otherModel(than: embeddings.model, vectors) else { return }
+        warned.withLock { $0.append("embeddings: \(Self.advice(on: other))") }
+        logger.warning("Vectors of another model", metadata: [LogKey.model: "\(other)", LogKey.name: "reindex"])
+    }
+
+    static func otherModel(than model: String, _ vectors: any VectorStore) async throws(MemoryError) -> String? {
+        for collection in VectorCollection.all {
+            let deadline = Deadline.after(.seconds(5))
+            if let other = try await vectors.otherModel(than: model, in: collection, deadline: deadline) {
+                return other
+            }
+        }
+        return nil
+    }
+
+    static func advice(on model: String) -> String {
+        "some vectors were made by \(model): run memory-gateway reindex"
+    }
+
+    /// What the operator should know: settings under which a loss of power may lose what was acknowledged, and vectors
+    /// of another model.
+    public var warnings: [String] { warned.withLock { $0 } }
 
     /// Asks every store at once; within two seconds, whatever hangs. What was found within the last second is not asked
     /// again.

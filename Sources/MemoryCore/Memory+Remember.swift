@@ -27,8 +27,19 @@ extension Memory {
             guard let receipt = receipts.first else { throw .badReply(.postgres, "no receipt") }
             return receipt
         }
-        let record = try await inserts.submit(draft, deadline: deadline.capped(at: configuration.budgets.transaction))
+        let record = try await insert(draft, deadline.capped(at: configuration.budgets.transaction))
         return await index([Changed(inserted: record, supplied: draft.embedding)], deadline)[0]
+    }
+
+    /// - Throws: ``MemoryError``; one without an outcome comes of waiting for a turn that never came.
+    private func insert(_ draft: MemoryDraft, _ deadline: Deadline) async throws(MemoryError) -> MemoryRecord {
+        do throws(MemoryError) {
+            return try await inserts.submit(draft, deadline: deadline)
+        } catch {
+            var error = error
+            error.outcome = error.outcome ?? .notStored
+            throw error
+        }
     }
 
     /// Remembers up to 256 things, each for itself: one that is invalid fails alone.

@@ -32,7 +32,8 @@ public final class Memory: Sendable {
     let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
     let healthChecks = HealthChecks()
     let signals = EventSignals()
-    let durabilityWarnings = Mutex<[String]>([])
+    /// What was found at the start, for ``warnings``.
+    let warned = Mutex<[String]>([])
     let keys: KeyRing
     let reconciler: Reconciler
     /// Listens to the channels that are followed; nil when there are none.
@@ -161,6 +162,7 @@ public final class Memory: Sendable {
         let task = Task { [self] in
             if !isPrepared { await prepareUntilDone() }
             await checkDurability()
+            await checkModel()
             async let comparisons: Void = reconciler.run()
             async let channels: Void = followChannels()
             await outbox.run()

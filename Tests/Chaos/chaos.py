@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 
-import numbers_ as numbers
+import measures
 import rows
 from world import World
 
@@ -37,18 +37,18 @@ def measurements(world, a):
     """Name and function of each number."""
     long = a.long
     return {
-        "N1": lambda: numbers.kill_rounds(world, 200 if long else 12),
-        "N3": lambda: numbers.backlog(world, 10_000),
-        "N4": lambda: numbers.drift(world),
-        "N5": lambda: numbers.canaries(world, 100_000 if long else 10_000),
-        "N6": lambda: numbers.single_failures(world),
-        "N7": lambda: numbers.without_postgres(world),
-        "N8": lambda: numbers.latency(world, 1_000_000 if long else 200_000, 100_000),
-        "N9": lambda: numbers.fuzzed(world, 1_000_000 if long else 30_000, a.seed),
-        "N11": lambda: numbers.resources(world, 1_000_000 if long else 20_000),
-        "N13": lambda: numbers.shutdowns(world, 100 if long else 20),
-        "N14": lambda: numbers.overload(world),
-        "N15": lambda: numbers.torture(world, 1),
+        "N1": lambda: measures.kill_rounds(world, 200 if long else 18),
+        "N3": lambda: measures.backlog(world, 10_000),
+        "N4": lambda: measures.drift(world),
+        "N5": lambda: measures.canaries(world, 100_000 if long else 10_000),
+        "N6": lambda: measures.single_failures(world),
+        "N7": lambda: measures.without_postgres(world),
+        "N8": lambda: measures.latency(world, 1_000_000 if long else 200_000, 100_000),
+        "N9": lambda: measures.fuzzed(world, 1_000_000 if long else 30_000, a.seed),
+        "N11": lambda: measures.resources(world, 1_000_000 if long else 20_000),
+        "N13": lambda: measures.shutdowns(world, 100 if long else 20),
+        "N14": lambda: measures.overload(world),
+        "N15": lambda: measures.torture(world, 1),
     }
 
 
@@ -81,12 +81,13 @@ def main():
     for name in measurements(None, a):
         if wanted and name not in wanted:
             continue
+        shown = len(results)
         try:
             results += run(name, a, lambda world: measurements(world, a)[name]())
         except Exception as error:
             traceback.print_exc()
-            results.append(numbers.Result(name, "it could not be measured", 0, 1, repr(error)[:200], False))
-        for result in results[-2:]:
+            results.append(measures.Result(name, "it could not be measured", 0, 1, repr(error)[:200], False))
+        for result in results[shown:]:
             print(result.row(), flush=True)
     for number, row in rows.ROWS.items():
         if wanted and f"row{number}" not in wanted:

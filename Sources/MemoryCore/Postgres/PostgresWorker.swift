@@ -101,6 +101,8 @@ extension PostgresDatabase {
         /// - Throws: the error, with the outcome `not_stored` when it was rolled back, `unknown` when nobody can tell.
         private func confirmCommit(_ transaction: String, _ cause: MemoryError) throws(MemoryError) {
             var error = cause
+            // The commit may have used up the deadline; its fate is worth a little more.
+            deadline = max(deadline, .after(.milliseconds(250)))
             while true {
                 switch fate(of: transaction) {
                 case "committed": return
@@ -116,8 +118,6 @@ extension PostgresDatabase {
         }
 
         private func fate(of transaction: String) -> String? {
-            // The commit may have used up the deadline; its fate is worth a little more.
-            deadline = max(deadline, .after(.milliseconds(250)))
             let rows: [SQLRow]?
             do {
                 rows = try attemptRead { session throws(MemoryError) in

@@ -92,6 +92,18 @@ final class QdrantStore: VectorStore {
         return Int(clamping: count)
     }
 
+    func otherModel(
+        than model: String, in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> String? {
+        let others: JSON = [
+            "must_not": [["is_empty": ["key": "model"]], ["key": "model", "match": ["value": .string(model)]]]
+        ]
+        let body: JSON = ["filter": others, "limit": 1, "with_payload": ["model"], "with_vector": false]
+        let found = try await client.send(
+            .post, path(collection, "points/scroll"), body: body.encoded, deadline: deadline)
+        return found["points"]?.array?.first?["payload"]?["model"]?.string
+    }
+
     func existing(
         _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> Set<Int64> {

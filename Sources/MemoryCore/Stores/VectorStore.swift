@@ -57,6 +57,11 @@ protocol VectorStore: Sendable {
     /// How many points of a collection a gateway wrote.
     func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int
 
+    /// The model of some point that another model than this made; nil when there is none.
+    func otherModel(
+        than model: String, in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> String?
+
     /// Which of these points there are.
     func existing(
         _ ids: [Int64], in collection: VectorCollection, deadline: Deadline

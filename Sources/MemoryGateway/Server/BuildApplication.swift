@@ -9,8 +9,12 @@ func buildApplication(
 ) -> some ApplicationProtocol {
     Application(
         router: buildRouter(memory: memory, configuration: configuration),
+        // Longer than the 90 seconds for which Traefik keeps an idle connection: it must be the one to close.
+        server: .http1(
+            configuration: .init(additionalChannelHandlers: [SlowClientHandler()], idleTimeout: .seconds(100))),
         configuration: ApplicationConfiguration(
-            address: .hostname(configuration.host, port: configuration.port), serverName: nil),
+            address: .hostname(configuration.host, port: configuration.port), serverName: nil,
+            availableConnectionsDelegate: .maximum(configuration.maxConnections, logger: logger)),
         onServerRunning: { channel in
             let address = channel.localAddress.map { "\($0)" } ?? ""
             logger.notice("Listening", metadata: [LogKey.address: "\(address)"])

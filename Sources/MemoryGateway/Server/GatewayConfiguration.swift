@@ -1,4 +1,5 @@
 import Configuration
+import Glibc
 import Logging
 import MemoryCore
 
@@ -8,6 +9,9 @@ struct GatewayConfiguration: Sendable {
     var host = "127.0.0.1"
     /// The port to listen on.
     var port = 8090
+    /// How many connections may be open; one more waits until another is closed. Never more than the process may open
+    /// files, less those that the stores need: without files, accepting would go round in circles.
+    var maxConnections = min(4096, Self.files - 64)
     /// From which level on to log.
     var logLevel = Logger.Level.info
 
@@ -18,7 +22,14 @@ struct GatewayConfiguration: Sendable {
 
     init() {}
 
-    /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `LOG_LEVEL` (info)
+    /// How many files this process may have open, 128 at least and 65,536 at most.
+    private static let files: Int = {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 1024 }
+        return Int(min(max(limit.rlim_cur, 128), 65_536))
+    }()
+
+    /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `API_MAX_CONNECTIONS` (4096), `LOG_LEVEL` (info)
     /// - `RATE_LIMIT_PER_KEY`, `RATE_LIMIT_PER_ADDRESS` (calls a second, 0.01...1,000,000; none), `RATE_LIMIT_BURST`
     ///   (one second's calls), `TRUSTED_PROXIES` (none)
     ///
@@ -28,6 +39,7 @@ struct GatewayConfiguration: Sendable {
         host = settings.string("API_HOST") ?? host
         let ports = (try settings.int("API_PORT", 0...65_535), try settings.int("PORT", 0...65_535))
         port = ports.0 ?? ports.1 ?? port
+        if let count = try settings.int("API_MAX_CONNECTIONS", 1...65_536) { maxConnections = min(count, maxConnections) }
         try readRates(settings)
         if let list = settings.string("TRUSTED_PROXIES") { proxies = try TrustedProxies(list) }
         guard let name = settings.string("LOG_LEVEL") else { return }
