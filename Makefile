@@ -11,7 +11,7 @@ EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
 RELEASE := swift build -c release --static-swift-stdlib
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
-.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling tsan asan embedded-bench clean
+.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling tsan asan fuzz chaos embedded-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -75,6 +75,13 @@ tsan: test-deps ## Run the tests under the thread sanitizer
 
 asan: test-deps ## Run the tests under the address sanitizer
 	swift test --disable-xctest --sanitize=address --scratch-path .build-asan
+
+fuzz: deps ## Let libFuzzer look for inputs that trap, under the address sanitizer (FUZZ_SECONDS=60 for each target)
+	Tests/Fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+chaos: build test-deps ## Break everything that can break, and write what held to docs/reliability.md (ten minutes; CHAOS=--long: hours)
+	@scripts/install-packages.sh bench
+	$(PYTHON) Tests/Chaos/chaos.py .build/release/memory-gateway --output docs/reliability.md $(CHAOS)
 
 embedded-bench: build ## Measure the embedded gateway: speed, memory, and what kill -9 costs (some five minutes)
 	python3 Tests/Support/embedded_bench.py .build/release/memory-gateway

@@ -435,7 +435,7 @@ def resources(world, requests):
         time.sleep(3)
         return done
 
-    run(requests // 4)
+    run(requests // 2)
     first = gateway.resources()
     total = run(requests, bounce=True)
     last = gateway.resources()

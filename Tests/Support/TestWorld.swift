@@ -121,6 +121,9 @@ package struct TestWorld: Sendable {
         }
     }
 
+    /// Lets ``execute(_:)`` use the embedded database of a memory that a test has opened by itself.
+    package func use(_ memory: Memory) { open.value = memory.database }
+
     /// Does something to a server of this test's own.
     package func perform(_ verb: TestServers.Verb, _ server: TestServers.Name) async throws {
         guard let own = servers[server] else { throw TestServers.Failure(description: "\(server) is shared") }

@@ -80,7 +80,7 @@ final class OpenAIEmbedder: Embedder {
     }
 
     /// Reads the vectors, by their `index`; a vector that is not acceptable fails alone.
-    private static func vectors(
+    static func vectors(
         _ answer: JSON?, _ body: [UInt8], count: Int
     ) throws(MemoryError) -> [Result<[Float], MemoryError>] {
         guard let data = answer?["data"]?.array, data.count == count else {

@@ -30,8 +30,8 @@ import Glibc
         let timeout = configuration.statementTimeout.wholeMilliseconds
         let options = [
             "statement_timeout=\(timeout)", "lock_timeout=\(timeout)",
-            "idle_in_transaction_session_timeout=\(idleInTransaction.wholeMilliseconds)", "client_connection_check_interval=1000",
-            "TimeZone=UTC",
+            "idle_in_transaction_session_timeout=\(idleInTransaction.wholeMilliseconds)",
+            "client_connection_check_interval=1000", "TimeZone=UTC",
         ]
         var parameters = [
             ("application_name", "memory-gateway"), ("client_encoding", "UTF8"), ("keepalives", "1"),

@@ -3,9 +3,9 @@ import Logging
 
 /// The three stores of a configuration, each where its setting says.
 struct OpenStores: Sendable {
-    let database: any SQLDatabase
-    let vectors: any VectorStore
-    let shortTerm: any ShortTermStore
+    var database: any SQLDatabase
+    var vectors: any VectorStore
+    var shortTerm: any ShortTermStore
 
     init(_ configuration: MemoryConfiguration, logger: Logger) async throws(MemoryError) {
         let file = try Self.file(configuration)

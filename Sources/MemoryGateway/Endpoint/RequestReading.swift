@@ -12,8 +12,18 @@ extension Request {
         if let length = headers[.contentLength].flatMap(Int.init), length > maxBytes {
             throw HTTPError(.contentTooLarge)
         }
-        let buffer = try await body.collect(upTo: maxBytes)
-        return try JSONObject(request: Array(buffer.readableBytesView))
+        return try JSONObject(request: Array(try await wholeBody(maxBytes).readableBytesView))
+    }
+
+    /// - Throws: 413 for a body over the limit, 400 for one that ends before its announced length.
+    private func wholeBody(_ maxBytes: Int) async throws -> ByteBuffer {
+        do {
+            return try await body.collect(upTo: maxBytes)
+        } catch let error as any HTTPResponseError {
+            throw error
+        } catch {
+            throw MemoryError(invalid: "The body ends before its announced length")
+        }
     }
 
     /// - Throws: 415 for another type or a compressed body.

@@ -11,7 +11,7 @@ struct GatewayConfiguration: Sendable {
     var port = 8090
     /// How many connections may be open; one more waits until another is closed. Never more than the process may open
     /// files, less those that the stores need: without files, accepting would go round in circles.
-    var maxConnections = min(4096, Self.files - 64)
+    var maxConnections = Self.files - 64
     /// From which level on to log.
     var logLevel = Logger.Level.info
 
@@ -39,7 +39,7 @@ struct GatewayConfiguration: Sendable {
         host = settings.string("API_HOST") ?? host
         let ports = (try settings.int("API_PORT", 0...65_535), try settings.int("PORT", 0...65_535))
         port = ports.0 ?? ports.1 ?? port
-        if let count = try settings.int("API_MAX_CONNECTIONS", 1...65_536) { maxConnections = min(count, maxConnections) }
+        maxConnections = min(try settings.int("API_MAX_CONNECTIONS", 1...65_536) ?? 4096, maxConnections)
         try readRates(settings)
         if let list = settings.string("TRUSTED_PROXIES") { proxies = try TrustedProxies(list) }
         guard let name = settings.string("LOG_LEVEL") else { return }
