@@ -5,7 +5,8 @@
 #     --existing-stores   Postgres and Qdrant run on this machine already (POSTGRES_HOST and QDRANT_URL in .env)
 #     --agents            starts planner, scheduler and observer as well
 #     --pull              takes GATEWAY_IMAGE from its registry instead of building it
-# The log is deploy.log beside this script, or LOG_FILE.
+# The log is deploy.log beside this script, or LOG_FILE. HEALTH_SECONDS, 30 where it is not set, is how long a gateway has
+# to get healthy.
 # shellcheck source=deploy/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -23,6 +24,7 @@ done
 
 need docker
 read_env
+seconds=${HEALTH_SECONDS:-30}
 for network in docker_proxy docker_syncbricks; do
     docker network inspect "$network" > /dev/null 2>&1 || run docker network create "$network"
 done
@@ -34,15 +36,15 @@ if [ -n "$before" ] && is_healthy memory-gateway; then run docker tag "$before" 
 if $pull; then stack pull memory-gateway; else stack build memory-gateway; fi
 stack "${profiles[@]}" up -d --remove-orphans
 
-if wait_healthy memory-gateway 30; then
+if wait_healthy memory-gateway "$seconds"; then
     run docker tag "$image" memory-gateway:last-good
     say "healthy: $image"
     exit 0
 fi
-say "not healthy within 30 seconds"
+say "not healthy within $seconds seconds"
 docker logs --tail 30 memory-gateway 2>&1 | tee -a "$log_file" || true
 docker image inspect memory-gateway:last-good > /dev/null 2>&1 || fail "there is no earlier image to go back to"
 export GATEWAY_IMAGE=memory-gateway:last-good
 stack up -d --no-build memory-gateway
-wait_healthy memory-gateway 30 || fail "the earlier image is not healthy either"
+wait_healthy memory-gateway "$seconds" || fail "the earlier image is not healthy either"
 fail "rolled back to the last good image; the stack serves"

@@ -211,7 +211,7 @@ struct DeployTests {
     /// Runs a script with a docker that notes its arguments and answers as `docker` says.
     private func run(
         _ script: String, _ arguments: [String] = [], docker: String = "exit 0", in folder: URL,
-        _ extra: [String: String] = [:]
+        from scripts: URL? = nil, _ extra: [String: String] = [:]
     ) throws -> (status: Int32, output: String, calls: [String]) {
         let bin = folder.appendingPathComponent("bin")
         try FileManager.default.createDirectory(at: bin, withIntermediateDirectories: true)
@@ -221,7 +221,7 @@ struct DeployTests {
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: shim.path)
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/bash")
-        process.arguments = [deploy.appendingPathComponent(script).path] + arguments
+        process.arguments = [(scripts ?? deploy).appendingPathComponent(script).path] + arguments
         process.environment = [
             "PATH": "\(bin.path):/usr/bin:/bin:/usr/sbin:/sbin", "LOG_FILE": folder.appendingPathComponent("log").path,
         ].merging(extra) { _, new in new }
@@ -300,6 +300,116 @@ struct DeployTests {
                 in: folder)
             #expect(bad.status == 1 && bad.output.contains("FAILED: the primary store serves"))
         }
+    }
+
+    /// A copy of the scripts, beside an `.env` of their own.
+    private func installed(in folder: URL, _ environment: String) throws -> URL {
+        let copy = folder.appendingPathComponent("deploy")
+        try FileManager.default.copyItem(at: deploy, to: copy)
+        try environment.write(to: folder.appendingPathComponent(".env"), atomically: true, encoding: .utf8)
+        return copy
+    }
+
+    @Test("deploy marks a healthy image, and puts the one before back when the new one is not healthy")
+    func rollback() throws {
+        try withFolder { folder in
+            let scripts = try installed(in: folder, "POSTGRES_PASSWORD=x\n")
+            // Healthy until the new image is up; then only the last good one is.
+            let docker = """
+                case "$*" in
+                    "compose version") ;;
+                    *"{{.Image}}"*) echo sha256:before ;;
+                    *Health*) last=$(grep -E ' up -d' \(folder.path)/calls | tail -1)
+                        case "$MODE$last" in good* | bad | *no-build*) echo healthy ;; *) echo unhealthy ;; esac ;;
+                esac
+                case "$*" in *"up -d --no-build"*) echo "image $GATEWAY_IMAGE" >> \(folder.path)/calls ;; esac
+                """
+            let good = try run(
+                "deploy.sh", docker: docker, in: folder, from: scripts, ["MODE": "good", "HEALTH_SECONDS": "1"])
+            #expect(good.status == 0, "\(good.output)")
+            #expect(good.calls.contains("tag memory-gateway:local memory-gateway:last-good"))
+            try FileManager.default.removeItem(at: folder.appendingPathComponent("calls"))
+            let bad = try run(
+                "deploy.sh", docker: docker, in: folder, from: scripts, ["MODE": "bad", "HEALTH_SECONDS": "1"])
+            #expect(bad.status == 1 && bad.output.contains("rolled back to the last good image"), "\(bad.output)")
+            #expect(bad.calls.contains("tag sha256:before memory-gateway:last-good"))
+            #expect(bad.calls.contains("image memory-gateway:last-good"))
+            #expect(!bad.calls.contains("tag memory-gateway:local memory-gateway:last-good"))
+        }
+    }
+
+    @Test(
+        "Backed up, everything lost, restored: the same recalls answer, on real servers behind a shim of docker",
+        .timeLimit(.minutes(5)))
+    func backupAndRestore() async throws {
+        try await TestWorld.with(own: [.postgres, .valkey, .qdrant]) { world async throws in
+            let contents = ["tea at four", "deep work in the morning", "the train leaves at nine"]
+            try await world.withMemory { memory async throws in
+                for content in contents { _ = try await memory.remember(content, client: world.client) }
+                try await world.eventually("nothing is owed") { try await memory.outboxCounts().pending == 0 }
+            }
+            let folder = FileManager.default.temporaryDirectory.appendingPathComponent("restore-\(UUID().uuidString)")
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            defer { try? FileManager.default.removeItem(at: folder) }
+            let scripts = try installed(in: folder, "POSTGRES_USER=postgres\nPOSTGRES_DB=postgres\n")
+            let environment = Self.environment(of: world)
+            let shim = Self.shim(folder, environment)
+            let backup = try run("backup.sh", ["--to", "\(folder.path)/kept"], docker: shim, in: folder, from: scripts)
+            #expect(backup.status == 0, "\(backup.output)")
+            let kept = try #require(try FileManager.default.contentsOfDirectory(atPath: "\(folder.path)/kept").first)
+
+            try await world.execute("DROP SCHEMA public CASCADE")
+            try await world.execute("CREATE SCHEMA public")
+            let qdrant = try QdrantClient(world.configuration.qdrant)
+            for collection in VectorCollection.all {
+                _ = try await qdrant.send(
+                    .delete, "/collections/\(collection)", deadline: .after(.seconds(10)))
+            }
+            await qdrant.close()
+
+            let restore = try run(
+                "restore.sh", ["\(folder.path)/kept/\(kept)", "--yes"], docker: shim, in: folder, from: scripts)
+            #expect(restore.status == 0 && restore.output.contains("restored from"), "\(restore.output)")
+            try await world.withMemory { memory async throws in
+                for content in contents {
+                    let answer = try await memory.recall(RecallRequest(query: content, clientID: world.client))
+                    #expect(answer.hits.first?.record.content == content && !answer.isDegraded)
+                    #expect(answer.hits.count == contents.count)
+                }
+            }
+        }
+    }
+
+    private static func environment(of world: TestWorld) -> String {
+        let configuration = world.configuration
+        return """
+            export POSTGRES_PORT=\(configuration.postgres.port) POSTGRES_DB=postgres POSTGRES_USER=postgres \
+                VALKEY_PORT=\(configuration.valkey.port) VALKEY_KEY_PREFIX=\(configuration.valkey.keyPrefix) \
+                QDRANT_URL=\(configuration.qdrant.url) PGHOST=127.0.0.1 PGPORT=\(configuration.postgres.port)
+            """
+    }
+
+    /// A docker whose containers are the servers of a test and this very program. The gateway is not kept running: its
+    /// start does what a start does to the stores, and it is healthy when doctor says so.
+    private static func shim(_ folder: URL, _ environment: String) -> String {
+        let binary = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+            .appendingPathComponent("memory-gateway").path
+        return """
+            \(environment)
+            case "$*" in
+                "inspect qdrant") exit 1 ;;
+                "start memory-gateway") \(binary) migrate > /dev/null && \(binary) setup > /dev/null ;;
+                "inspect "*memory-gateway) \(binary) doctor > /dev/null && echo healthy ;;
+                "cp valkey:"*) mkdir -p "${3}" ;;
+                "exec valkey redis-cli "*) exec 3<> /dev/tcp/127.0.0.1/$VALKEY_PORT
+                    printf '%s\\r\\n' "${*:4}" >&3
+                    read -r answer <&3
+                    case $answer in -*) echo "$answer" >&2; exit 1 ;; esac ;;
+                "exec memory-gateway memory-gateway "*) exec \(binary) "${@:4}" ;;
+                "exec -i postgres "*) exec "${@:4}" ;;
+                "exec postgres "*) exec "${@:3}" ;;
+            esac
+            """
     }
 
     @Test("A restore wants a backup and a yes")
