@@ -13,7 +13,9 @@ public struct RememberReceipt: Sendable {
 
     /// What to tell people about ``failed``; nil when nothing did.
     public var warning: String? {
-        if failed.contains(.qdrant) { return "Vector storage failed, will retry in background" }
+        if failed.contains(.qdrant) || failed.contains(.embeddedVectors) {
+            return "Vector storage failed, will retry in background"
+        }
         return failed.isEmpty ? nil : "Cache storage failed, will retry in background"
     }
 
