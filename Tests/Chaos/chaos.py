@@ -3,12 +3,15 @@
 
   chaos.py GATEWAY [--long] [--only N6,row5] [--seed 1] [--output docs/reliability.md]
 
+With --only, the numbers measured take the place of theirs in the page.
+
 Starts PostgreSQL, Valkey and Qdrant by itself, measures the numbers N1 to N15, provokes the rows of the fault catalogue that
 need a process, a socket or a disk to fail, and writes both tables between the marks of the page. Some ten minutes; --long
 is hours of the same: 200 rounds of each kill, a million requests. Exits with 1 when anything did not hold.
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,16 +104,30 @@ def main():
             found.append((row.__doc__, f"DID NOT HOLD: {error}"[:300].replace("|", "/")))
         print(f"row {found[-1][0]}: {found[-1][1]}", flush=True)
     failed = sum(not r.met for r in results) + sum(h != "held" for _, h in found)
-    if a.output and not wanted:
-        write(a, results, found)
+    if a.output:
+        write(a, results, found) if not wanted else replace(a, results)
     print(f"{len(results) + len(found) - failed} held, {failed} did not")
     sys.exit(1 if failed else 0)
 
 
+def commit():
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def replace(a, results):
+    """Puts rows that were measured again in the place of those that are there, with their own commit."""
+    with open(a.output) as f:
+        text = f.read()
+    for r in results:
+        r.measured += f" ({'--long, ' if a.long else ''}commit {commit()})"
+        text = re.sub(rf"^\| {r.number} \|.*$", lambda _: r.row(), text, count=1, flags=re.M)
+    with open(a.output, "w") as f:
+        f.write(text)
+
+
 def write(a, results, found):
     """Puts both tables into the page, between its marks."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    lines = [f"{time.strftime('%Y-%m-%d')}, commit {commit}, seed {a.seed}, `make chaos{' CHAOS=--long' if a.long else ''}`, "
+    lines = [f"{time.strftime('%Y-%m-%d')}, commit {commit()}, seed {a.seed}, `make chaos{' CHAOS=--long' if a.long else ''}`, "
              f"{os.cpu_count()} cores; PostgreSQL, valkey-server and the Qdrant engine on the same machine.", "",
              "| | what is counted | n | failures | rate, 95 % bound | measured | met |", "|---|---|---:|---:|---:|---|---|"]
     lines += [r.row() for r in results]

@@ -310,6 +310,8 @@ def latency(world, rows, own):
             return call(client, n, i)
         return body
 
+    for i in range(20):
+        client.recall(5, f"topic {i}")
     warm = measure(paced(lambda c, n, i: c.recall(5, f"topic {i % 20}")))
     cold = measure(paced(lambda c, n, i: c.recall(5, f"never asked {n} {i}")))
     write = measure(paced(lambda c, n, i: c.remember(6, f"written {n} {i}")))

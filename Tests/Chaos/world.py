@@ -151,6 +151,7 @@ class Embedder(ThreadingHTTPServer):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize, disable_nagle_algorithm = -1, True  # one packet for an answer, at once
 
         def log_message(self, *_):
             pass
