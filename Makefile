@@ -7,7 +7,7 @@ VENV := .venv-test
 PYTHON := $(VENV)/bin/python
 SERVERS := $(PYTHON) Tests/Support/servers.py run --
 EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
-# The Swift runtime is part of the program: it starts without a toolchain, and a tenth faster at work.
+# The Swift runtime is part of the program: it starts without a toolchain, and is some 5 % faster at work.
 RELEASE := swift build -c release --static-swift-stdlib
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 

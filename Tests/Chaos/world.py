@@ -1,5 +1,4 @@
 """What the chaos driver works with: real servers, a gateway, proxies that fail on purpose, and a ledger."""
-import glob
 import hashlib
 import http.client
 import json
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "Support"))
-from servers import Servers, free_port  # noqa: E402
+from servers import Servers, close_sockets, free_port  # noqa: E402
 
 HOST, API = "127.0.0.1", "/api/v1/memory"
 
@@ -144,7 +143,6 @@ class Embedder(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self):
-        self.scale = 1.0
         super().__init__((HOST, 0), self.Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.port = self.server_address[1]
@@ -169,7 +167,7 @@ class Embedder(ThreadingHTTPServer):
 
         def vector(self, text):
             rng = random.Random(hashlib.sha256(text.encode()).digest())
-            return [rng.gauss(0, self.server.scale) for _ in range(64)]
+            return [rng.gauss(0, 1) for _ in range(64)]
 
 
 class Plan:
@@ -253,12 +251,7 @@ class Proxy:
     def close_pair(self, *sockets):
         with self.lock:
             self.sockets -= set(sockets)
-        for s in sockets:
-            try:
-                s.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            s.close()
+        close_sockets(*sockets)
 
     def reset_all(self):
         with self.lock:

@@ -192,35 +192,34 @@ struct ReliabilityTests {
 
     @Test("2: a commit whose answer was cut is reported as stored, because the server says so", .timeLimit(.minutes(5)))
     func commitAnswerCut() async throws {
-        try await TestWorld.with { world async throws in
-            try await FaultProxy.with(target: world.configuration.postgres.port, fault: "cut-answer:COMMIT") { port in
-                var configuration = world.configuration.postgres
-                configuration.port = port
-                configuration.connections = 1
-                let database = try PostgresDatabase(configuration)
-                let ids = try await database.write(deadline: soon) { session throws(MemoryError) in
-                    try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
-                    return try session.query("SELECT client_id FROM client_profiles", []).count
-                }
-                #expect(ids == 1)
-                await database.close()
+        try await withFault("cut-answer:COMMIT") { database async throws in
+            let ids = try await database.write(deadline: soon) { session throws(MemoryError) in
+                try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
+                return try session.query("SELECT client_id FROM client_profiles", []).count
             }
-            #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])
+            #expect(ids == 1)
         }
     }
 
     @Test("2: a commit that never arrived is tried again, and stored once", .timeLimit(.minutes(5)))
     func commitCut() async throws {
+        try await withFault("cut-request:COMMIT") { database async throws in
+            // The server says that it was rolled back, so it is tried again.
+            _ = try await database.write(deadline: soon) { session throws(MemoryError) in
+                try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
+            }
+        }
+    }
+
+    /// Writes to a database of one connection behind a proxy with a fault; afterwards one client must be stored.
+    private func withFault(_ fault: String, _ write: @Sendable (PostgresDatabase) async throws -> Void) async throws {
         try await TestWorld.with { world async throws in
-            try await FaultProxy.with(target: world.configuration.postgres.port, fault: "cut-request:COMMIT") { port in
+            try await FaultProxy.with(target: world.configuration.postgres.port, fault: fault) { port in
                 var configuration = world.configuration.postgres
                 configuration.port = port
                 configuration.connections = 1
                 let database = try PostgresDatabase(configuration)
-                // The server says that it was rolled back, so it is tried again.
-                try await database.write(deadline: soon) { session throws(MemoryError) in
-                    try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES (1, 'x')", [])
-                }
+                try await write(database)
                 await database.close()
             }
             #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])

@@ -11,6 +11,8 @@ Faults: cut-answer:TEXT   forwards what holds TEXT, swallows the answer, closes 
 """
 import os, socket, sys, threading, time
 
+from servers import close_sockets
+
 target, (fault, _, argument) = int(sys.argv[1]), sys.argv[2].partition(":")
 lock, left = threading.Lock(), [1]
 
@@ -23,15 +25,6 @@ def is_due(data):
     return False
 
 
-def close(*sockets):
-    for s in sockets:
-        try:
-            s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        s.close()
-
-
 def serve(client):
     if fault == "blackhole":
         while client.recv(65536):
@@ -40,7 +33,7 @@ def serve(client):
     if fault == "garbage":
         client.recv(65536)
         client.sendall(bytes(range(256)) * 16)
-        return close(client)
+        return close_sockets(client)
     server = socket.create_connection(("127.0.0.1", target))
     swallowing = threading.Event()
 
@@ -48,25 +41,25 @@ def serve(client):
         try:
             while data := server.recv(65536):
                 if swallowing.is_set():
-                    return close(client, server)
+                    return close_sockets(client, server)
                 if fault == "delay":
                     time.sleep(int(argument) / 1000)
                 client.sendall(data)
         except OSError:
             pass
-        close(client, server)
+        close_sockets(client, server)
 
     threading.Thread(target=answers, daemon=True).start()
     try:
         while data := client.recv(65536):
             if fault == "cut-request" and is_due(data):
-                return close(client, server)
+                return close_sockets(client, server)
             if fault == "cut-answer" and is_due(data):
                 swallowing.set()
             server.sendall(data)
     except OSError:
         pass
-    close(client, server)
+    close_sockets(client, server)
 
 
 listener = socket.create_server(("127.0.0.1", 0))

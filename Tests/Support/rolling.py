@@ -7,15 +7,11 @@ Each writer remembers something through the proxy, with an Idempotency-Key, and 
 it wrote must be there, whichever gateway answers. Fails when any request fails, a recall is stale, a memory is missing or
 stored twice, or the outbox does not drain.
 """
-import argparse, http.client, json, os, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import argparse, http.client, json, os, shutil, signal, subprocess, sys, tempfile, threading, time
+
+from servers import free_port
 
 HOST = "127.0.0.1"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        return s.getsockname()[1]
 
 
 def ask(port, method, path, body=None, headers=None):

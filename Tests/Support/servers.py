@@ -31,6 +31,16 @@ def free_port():
         return s.getsockname()[1]
 
 
+def close_sockets(*sockets):
+    """Closes sockets that other threads may be reading from."""
+    for s in sockets:
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        s.close()
+
+
 def family(pid):
     """A process and everything below it."""
     found = [pid]
