@@ -121,7 +121,7 @@ extension Memory {
         let queries = owners.map { owner in
             VectorQuery(
                 clientID: owner, dense: vector.values, sparse: .query(request.query), filter: RecallFilter(),
-                documentID: document, limit: 50, now: .now)
+                documentID: document, limit: 50, now: surroundings.now)
         }
         return try await vectors.search(
             queries, in: .docChunks, deadline: deadline.capped(at: configuration.budgets.searchVectors))

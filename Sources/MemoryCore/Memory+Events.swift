@@ -83,7 +83,7 @@ extension Memory {
             let fresh = rows.filter { !recent.contains($0.id) }
             if !fresh.isEmpty { try await body(fresh) }
             recent.formUnion(fresh.map(\.id))
-            let settled = Timestamp.now.advanced(by: .zero - Self.settlingTime)
+            let settled = surroundings.now.advanced(by: .zero - Self.settlingTime)
             // A full batch must move on, or it would be read again for ever.
             let isFull = rows.count == Self.streamBatch
             position = rows.last { isFull || $0.createdAt < settled }?.id ?? position
@@ -105,6 +105,9 @@ final class EventSignals: Sendable {
     private static let maxSubscribers = 256
 
     private let subscribers = Mutex<(next: Int, waiting: [Int: Signal])>((0, [:]))
+    private let surroundings: any Surroundings
+
+    init(_ surroundings: any Surroundings) { self.surroundings = surroundings }
 
     /// A place among those who are told.
     ///
@@ -113,7 +116,7 @@ final class EventSignals: Sendable {
         let subscription = subscribers.withLock { subscribers -> (Int, Signal)? in
             guard subscribers.waiting.count < Self.maxSubscribers else { return nil }
             subscribers.next += 1
-            let signal = Signal()
+            let signal = Signal(surroundings)
             subscribers.waiting[subscribers.next] = signal
             return (subscribers.next, signal)
         }
@@ -131,8 +134,12 @@ final class EventSignals: Sendable {
     final class Signal: Sendable {
         private let stream: AsyncStream<Void>
         private let continuation: AsyncStream<Void>.Continuation
+        private let surroundings: any Surroundings
 
-        init() { (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
+        init(_ surroundings: any Surroundings) {
+            self.surroundings = surroundings
+            (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        }
 
         func notify() { continuation.yield() }
 
@@ -145,8 +152,8 @@ final class EventSignals: Sendable {
                     for await _ in stream { return true }
                     return false
                 }
-                group.addTask {
-                    try await Task.sleep(for: duration)
+                group.addTask { [surroundings] in
+                    try await surroundings.sleep(for: duration)
                     return false
                 }
                 let isNotified = try await group.next() ?? false

@@ -91,7 +91,7 @@ extension Memory {
             }
             return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
         }
-        return Health(dependencies: dependencies, uptime: .now - startedAt)
+        return Health(dependencies: dependencies, uptime: surroundings.instant - startedAt)
     }
 
     /// Whether the primary store answers with our schema: all that a request needs.

@@ -87,7 +87,7 @@ extension Memory {
                     logger.error(
                         "A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
                 }
-                try? await Task.sleep(for: backoff.delay(attempt: failures))
+                try? await surroundings.sleep(for: backoff.delay(attempt: failures, surroundings))
             }
         }
     }

@@ -1,4 +1,5 @@
 import Logging
+import Metrics
 
 extension Memory {
     /// Recalls the memories of a client that answer a question best.
@@ -16,11 +17,12 @@ extension Memory {
     ///   stand in.
     public func recall(_ request: RecallRequest) async throws(MemoryError) -> RecallAnswer {
         try request.validate()
-        let start = ContinuousClock.now
+        let start = surroundings.instant
         let deadline = Deadline.after(configuration.budgets.recall)
         func answer(_ hits: EncodedHits, isCached: Bool, isDegraded: Bool) -> RecallAnswer {
             RecallAnswer(
-                hits, clientID: request.clientID, isCached: isCached, isDegraded: isDegraded, duration: .now - start)
+                hits, clientID: request.clientID, isCached: isCached, isDegraded: isDegraded,
+                duration: surroundings.instant - start)
         }
         switch await cache.lookUp(request, deadline: deadline) {
         case .hit(let hits):
@@ -51,20 +53,27 @@ extension Memory {
         }
         // The hedge: once vectors are slow, full text is searched beside them, to be there when they turn out too slow. A
         // task, because a recall that vectors did answer must not wait for it; its deadline ends it.
-        let start = ContinuousClock.now
+        let start = surroundings.instant
         let hedge = Task { await textWhenSlow(request, deadline) }
         defer { hedge.cancel() }
         do throws(MemoryError) {
             answers = try await searchVectors(question, deadline)
         } catch {
-            let isHedged = .now - start >= configuration.budgets.hedge
+            let isHedged = surroundings.instant - start >= configuration.budgets.hedge
             return try await fallBack(because: error) { () throws(MemoryError) in
                 try await isHedged ? hedge.value.get() : self.searchText(request, deadline)
             }
         }
-        let hits = try await hydrate(answers, request, deadline)
+        let (hits, ghosts) = try await hydrate(answers, request, deadline)
+        if hits.isEmpty, ghosts > 0 {
+            // An old snapshot, or another's collection: whatever the vectors stand for, it is not this client's records.
+            return try await fallBack(because: .badReply(vectors.name, "\(ghosts) ghosts")) { () throws(MemoryError) in
+                try await self.searchText(request, deadline)
+            }
+        }
         let encoded = EncodedHits(hits)
-        if let ticket {
+        // What a ghost kept out may be found in a moment, when the vectors are put right.
+        if let ticket, ghosts == 0 {
             await cache.keep(
                 encoded, ticket, of: request.clientID, until: hits.compactMap(\.record.expiresAt).min(),
                 question.vector)
@@ -94,7 +103,7 @@ extension Memory {
 
     private func prepare(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> Question {
         var query = VectorQuery(
-            clientID: request.clientID, filter: request.filter, limit: Self.candidates, now: .now)
+            clientID: request.clientID, filter: request.filter, limit: Self.candidates, now: surroundings.now)
         // While the question is embedded, the primary store says where there is anything to find.
         async let existing = sources(request, deadline)
         var vector: QueryVector?
@@ -150,9 +159,11 @@ extension Memory {
 
     /// Ranks the candidates and reads the best from the primary store, by id and client, until there are enough. What is
     /// not there, is another client's, has expired or does not pass the filter is no hit, whatever the vector store says.
+    ///
+    /// - Returns: the hits, and how many candidates stood for no record of the client.
     private func hydrate(
         _ answers: [VectorAnswer], _ request: RecallRequest, _ deadline: Deadline
-    ) async throws(MemoryError) -> [RecallHit] {
+    ) async throws(MemoryError) -> (hits: [RecallHit], ghosts: Int) {
         var all = VectorAnswer()
         for answer in answers {
             all.dense += answer.dense
@@ -160,12 +171,14 @@ extension Memory {
         }
         var ranked = fusion.rank(all, hints: QueryHints(request.query))[...]
         if let minScore = request.minScore { ranked = ranked.prefix { $0.score >= minScore } }
-        let now = Timestamp.now
+        let now = surroundings.now
         var hits: [RecallHit] = []
+        var ghosts = 0
         while hits.count < request.limit, !ranked.isEmpty {
             let chunk = ranked.prefix(request.limit - hits.count + 4)
             ranked = ranked.dropFirst(chunk.count)
             let records = try await read(chunk.map { RecordKey(id: $0.id, clientID: request.clientID) }, deadline)
+            ghosts += chunk.count { records[$0.id] == nil }
             for entry in chunk where hits.count < request.limit {
                 guard let record = records[entry.id], !record.hasExpired(at: now), request.filter.matches(record)
                 else { continue }
@@ -173,7 +186,8 @@ extension Memory {
                     RecallHit(record: record, similarity: entry.similarity, score: entry.score))
             }
         }
-        return hits
+        if ghosts > 0 { self.ghosts.increment(by: ghosts) }
+        return (hits, ghosts)
     }
 
     /// Records by id. When the primary store is away, the cache stands in, if it has every one of them.
@@ -199,7 +213,7 @@ extension Memory {
         _ request: RecallRequest, _ deadline: Deadline
     ) async -> Result<[RecallHit], MemoryError> {
         do {
-            try await Task.sleep(for: configuration.budgets.hedge)
+            try await surroundings.sleep(for: configuration.budgets.hedge)
         } catch {
             return .success([])
         }
@@ -218,7 +232,7 @@ extension Memory {
             try EventRepository(session: session).search(
                 terms, clientID: request.clientID, filter: request.filter, limit: request.limit * 4)
         }
-        let now = Timestamp.now
+        let now = surroundings.now
         let hits = found.compactMap { record, rank -> RecallHit? in
             guard !record.hasExpired(at: now), request.filter.matches(record), rank >= request.minScore ?? 0,
                 request.sources.contains(record.kind.source)

@@ -13,7 +13,7 @@ extension Memory {
             guard let kept = await cache.records([key], deadline: deadline).first else { throw error }
             record = kept
         }
-        guard let record, !record.hasExpired(at: .now) else { throw Self.missing }
+        guard let record, !record.hasExpired(at: surroundings.now) else { throw Self.missing }
         return record
     }
 
@@ -26,10 +26,9 @@ extension Memory {
         let key = try key(id, client)
         try patch.validate()
         let deadline = Deadline.after(configuration.budgets.remember)
-        let changed = try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
-            session throws(MemoryError) -> Changed? in
+        let changed = try await writeRecord(key, deadline) { [surroundings] session throws(MemoryError) -> Changed? in
             let events = EventRepository(session: session)
-            guard let old = try events.locked(key), !old.hasExpired(at: .now) else { return nil }
+            guard let old = try events.locked(key), !old.hasExpired(at: surroundings.now) else { return nil }
             let new = patch.applied(to: old)
             let lease = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
             let supplied = try events.suppliedEmbeddings([id])[id]
@@ -46,9 +45,12 @@ extension Memory {
     public func history(of id: Int64, client: Int) async throws(MemoryError) -> [MemoryVersion] {
         let key = try key(id, client)
         let deadline = Deadline.after(configuration.budgets.recall)
-        let history = try await database.read(deadline: deadline) { session throws(MemoryError) -> [MemoryVersion]? in
+        let history = try await database.read(deadline: deadline) {
+            [surroundings] session throws(MemoryError) -> [MemoryVersion]? in
             let events = EventRepository(session: session)
-            guard let record = try events.memories([key]).first, !record.hasExpired(at: .now) else { return nil }
+            guard let record = try events.memories([key]).first, !record.hasExpired(at: surroundings.now) else {
+                return nil
+            }
             return try events.history(key)
         }
         guard let history else { throw Self.missing }
@@ -62,14 +64,31 @@ extension Memory {
     public func delete(_ id: Int64, client: Int) async throws(MemoryError) {
         let key = try key(id, client)
         let deadline = Deadline.after(configuration.budgets.remember)
-        let lease = try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction)) {
-            session throws(MemoryError) in
+        let lease = try await writeRecord(key, deadline) { session throws(MemoryError) in
             try EventRepository(session: session).delete(key, lease: OutboxWorker.inlineLease)
         }
         guard let lease else { throw Self.missing }
         let pointErrors = await removePoints([lease], deadline)
         let cacheError = await dropFromCache([key])
         settle([lease], pointErrors, cacheError: cacheError)
+    }
+
+    private func writeRecord<Value: Sendable>(
+        _ key: RecordKey, _ deadline: Deadline,
+        _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        do throws(MemoryError) {
+            return try await database.write(deadline: deadline.capped(at: configuration.budgets.transaction), body)
+        } catch {
+            await doubt(error, [key], of: [key.clientID])
+            throw error
+        }
+    }
+
+    /// After a write of which nobody knows whether it was done: what was cached before may be old, and goes.
+    func doubt(_ error: MemoryError, _ keys: [RecordKey] = [], of clientIDs: Set<Int>) async {
+        guard error.outcome == .unknown else { return }
+        try? await cache.drop(keys, of: clientIDs, deadline: .after(MemoryCache.writeTimeout))
     }
 
     /// Removes the points of leased rows, those of a collection together.
@@ -89,7 +108,7 @@ extension Memory {
 
     private func dropFromCache(_ keys: [RecordKey]) async -> MemoryError? {
         do throws(MemoryError) {
-            try await cache.drop(keys, deadline: .after(MemoryCache.writeTimeout))
+            try await cache.drop(keys, of: Set(keys.map(\.clientID)), deadline: .after(MemoryCache.writeTimeout))
             return nil
         } catch {
             return error

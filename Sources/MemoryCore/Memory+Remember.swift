@@ -38,6 +38,7 @@ extension Memory {
         } catch {
             var error = error
             error.outcome = error.outcome ?? .notStored
+            await doubt(error, of: [draft.clientID])
             throw error
         }
     }
@@ -87,6 +88,10 @@ extension Memory {
             return try await rememberOnce(drafts, idempotencyKey, deadline).map { .success($0) }
         }
         let inserted = await writer.insert(drafts, deadline.capped(at: configuration.budgets.transaction))
+        for case .failure(let error) in inserted where error.outcome == .unknown {
+            await doubt(error, of: Set(drafts.map(\.clientID)))
+            break
+        }
         // When the store itself is away nothing was stored, and the whole batch fails as one.
         if case .failure(let error)? = inserted.first, error.store?.isPrimary == true,
             inserted.allSatisfy({ if case .failure = $0 { true } else { false } })
@@ -182,7 +187,15 @@ extension Memory {
         let identity = IdempotencyRepository.Key(
             clientID: drafts[0].clientID, key: key, requestHash: MemoryDraft.digest(drafts))
         let receipts: [RememberReceipt]
-        switch try await writer.insert(drafts, key: identity, deadline.capped(at: configuration.budgets.transaction)) {
+        let limit = deadline.capped(at: configuration.budgets.transaction)
+        let keyed: MemoryWriter.Keyed
+        do throws(MemoryError) {
+            keyed = try await writer.insert(drafts, key: identity, limit)
+        } catch {
+            await doubt(error, of: Set(drafts.map(\.clientID)))
+            throw error
+        }
+        switch keyed {
         case .stored(let records):
             let stored = zip(records, drafts).map { Changed(inserted: $0, supplied: $1.embedding) }
             receipts = await index(stored, deadline)

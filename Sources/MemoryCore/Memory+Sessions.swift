@@ -18,7 +18,7 @@ extension Memory {
         }
         for message in messages { try message.validate() }
         let key = try messagesKey(session, client)
-        let now = Timestamp.now
+        let now = surroundings.now
         let values = messages.map { message in
             var message = message
             message.createdAt = now

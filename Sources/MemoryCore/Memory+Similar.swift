@@ -16,13 +16,13 @@ extension Memory {
         let deadline = Deadline.after(configuration.budgets.recall)
         guard let vector = try await vector(of: event, owner, deadline) else { return [] }
         let query = VectorQuery(
-            clientID: owner, dense: vector, filter: RecallFilter(), limit: limit + 1, now: .now)
+            clientID: owner, dense: vector, filter: RecallFilter(), limit: limit + 1, now: surroundings.now)
         let answers = try await concurrently(RecallRequest.Source.allCases) { source in
             await self.nearest(query, source, deadline)
         }.map { result throws(MemoryError) in try result.get() }
         let ranked = answers.flatMap { $0 }.filter { $0.id != id }.sorted { ($0.score, $0.id) > ($1.score, $1.id) }
         let records = try await read(ranked.prefix(limit + 8).map { RecordKey(id: $0.id, clientID: owner) }, deadline)
-        let now = Timestamp.now
+        let now = surroundings.now
         let hits = ranked.compactMap { candidate -> RecallHit? in
             guard let record = records[candidate.id], !record.hasExpired(at: now) else { return nil }
             let similarity = min(max(candidate.score, 0), 1)

@@ -108,7 +108,7 @@ extension Memory {
             total = max(total, now.pending)
             progress(total - now.pending, total)
             guard now.pending > 0 else { return now.dead }
-            try await Task.sleep(for: .milliseconds(200))
+            try await surroundings.sleep(for: .milliseconds(200))
         }
     }
 }

@@ -1,4 +1,5 @@
 import Logging
+import Metrics
 public import ServiceLifecycle
 import Synchronization
 
@@ -20,6 +21,7 @@ public final class Memory: Sendable {
     let delivery: PointDelivery
     let outbox: OutboxWorker
     let logger: Logger
+    let surroundings: any Surroundings
     let fusion: Fusion
 
     let writer: MemoryWriter
@@ -30,8 +32,10 @@ public final class Memory: Sendable {
     let kinds: Coalescer<Int, Set<RecallRequest.Source>>
     let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
     let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
+    /// Candidates of vectors that stood for no record of their client.
+    let ghosts = Counter(label: "memory_gateway_recall_ghosts_total")
     let healthChecks = HealthChecks()
-    let signals = EventSignals()
+    let signals: EventSignals
     /// What was found at the start, for ``warnings``.
     let warned = Mutex<[String]>([])
     let keys: KeyRing
@@ -39,32 +43,38 @@ public final class Memory: Sendable {
     /// Listens to the channels that are followed; nil when there are none.
     let subscriber: ValkeySubscriber?
     /// Counts calls while short-term memory is away.
-    let localRates = EmbeddedCache(maxBytes: 8 << 20)
-    let startedAt = ContinuousClock.now
+    let localRates: EmbeddedCache
+    let startedAt: ContinuousClock.Instant
 
     /// The work that goes on between calls; it ends with ``close()``.
     private let background = Mutex<Task<Void, Never>?>(nil)
 
     init(
         _ configuration: MemoryConfiguration, stores: OpenStores, embedder: any Embedder,
-        subscriber: ValkeySubscriber? = nil, logger: Logger
+        subscriber: ValkeySubscriber? = nil, logger: Logger, surroundings: any Surroundings = SystemSurroundings()
     ) {
         let (database, vectors) = (stores.database, stores.vectors)
         self.configuration = configuration
         self.database = database
         self.vectors = vectors
         self.logger = logger
-        reconciler = Reconciler(database: database, vectors: vectors, logger: logger)
+        self.surroundings = surroundings
+        startedAt = surroundings.instant
+        localRates = EmbeddedCache(maxBytes: 8 << 20, surroundings: surroundings)
+        signals = EventSignals(surroundings)
+        reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
-        keys = KeyRing(database: database, keys: configuration.apiKeys)
-        cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix)
+        keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
+        cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix, surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
-        outbox = OutboxWorker(database: database, delivery: delivery, cache: cache, logger: logger)
+        outbox = OutboxWorker(
+            database: database, delivery: delivery, cache: cache, logger: logger, surroundings: surroundings)
         var fusion = Fusion()
         fusion.denseWeight = configuration.denseWeight
         self.fusion = fusion
-        let writer = MemoryWriter(database: database, createsClients: configuration.createsClients)
+        let writer = MemoryWriter(
+            database: database, createsClients: configuration.createsClients, surroundings: surroundings)
         self.writer = writer
         inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: database.parallelWrites) {
             drafts, deadline in

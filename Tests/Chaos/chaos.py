@@ -92,7 +92,8 @@ def main():
             results.append(measures.Result(name, "it could not be measured", 0, 1, repr(error)[:200], False))
         for result in results[shown:]:
             print(result.row(), flush=True)
-    for number, row in rows.ROWS.items():
+    for row in rows.ROWS:
+        number = row.__doc__.partition(":")[0]
         if wanted and f"row{number}" not in wanted:
             continue
         try:

@@ -5,11 +5,14 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
-from world import API, HOST, Client, Embedder, Load, Proxy, percentile
+from world import API, HOST, Client, Embedder, Gateway, Load, Proxy, free_port, percentile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def expect(truth, *what):
@@ -76,6 +79,81 @@ def reset_connections(world):
     expect(all(r.status in (200, 207, 503) for r in load.since()), [r for r in load.since() if r.status not in (200, 207, 503)][:2])
     serves(gateway)
     proxy.close()
+
+
+def link_down(world):
+    """6: the link to PostgreSQL goes down and says nothing (half-open, in a network namespace), and comes back"""
+    name, near, far = f"mg{os.getpid()}", "10.77.41.1", "10.77.41.2"
+    ip = lambda *words: subprocess.run(["ip", *words], check=True)
+    ip("netns", "add", name)
+    forwarder = None
+    proxy = None
+    try:
+        ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
+        ip("address", "add", f"{near}/24", "dev", f"{name}a")
+        ip("link", "set", f"{name}a", "up")
+        ip("-n", name, "address", "add", f"{far}/24", "dev", f"{name}b")
+        ip("-n", name, "link", "set", f"{name}b", "up")
+        # Across the link and back: what is cut is the way between the gateway and the forwarder, and no socket hears of it.
+        proxy = Proxy("postgres", world.ports["postgres"], host=near)
+        forwarder = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, os.path.join(HERE, "world.py"), far, near,
+                                      str(proxy.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        gateway = world.gateway(POSTGRES_HOST=far, POSTGRES_PORT=forwarder.stdout.readline().strip()).start()
+        serves(gateway)
+        before = gateway.resources()
+        with Load(gateway.port, 8, lambda c, n, i: (time.sleep(0.02), c.remember(1 + n, f"link {n} {i}"))[1]) as load:
+            time.sleep(1)
+            ip("-n", name, "link", "set", f"{name}b", "down")
+            cut = time.monotonic()
+            time.sleep(8)
+            expect(gateway.ask("GET", "/health/live").status == 200, "not even alive")
+            replies = load.since(cut)
+            ip("-n", name, "link", "set", f"{name}b", "up")
+            took = serves(gateway, 10)
+        expect(replies and all(r.status in (200, 207, 503) for r in replies), [r for r in replies if r.status not in (200, 207, 503)][:2])
+        expect(sum(r.status == 503 for r in replies) > 20, "it did not notice")
+        expect(max(r.ms for r in load.since()) < 2500, "slowest", max(r.ms for r in load.since()))
+        expect(took <= 5, f"serving {took:.1f} s after the link was back")
+        acked = [r.json["memory_id"] for r in load.since() if r.status in (200, 207)]
+        expect(set(acked) <= set(world.contents()), "an acknowledged memory is lost")
+        expect(gateway.resources()["threads"] <= before["threads"] + 4, "threads grew", before, gateway.resources())
+    finally:
+        if forwarder:
+            forwarder.kill()
+        if proxy:
+            proxy.close()
+        subprocess.run(["ip", "netns", "del", name])
+
+
+def disk_error(world):
+    """7: the disk answers EIO when PostgreSQL writes its log (strace), and PostgreSQL panics"""
+    gateway, acked, lock = world.gateway().start(), {}, threading.Lock()
+
+    def write(client, n, i):
+        text = f"disk {n} {i}"
+        reply = client.remember(1 + n, text)
+        if reply.status in (200, 207):
+            with lock:
+                acked[reply.json["memory_id"]] = text
+        return reply
+
+    with Load(gateway.port, 8, write) as load:
+        for _ in range(3):
+            time.sleep(0.7)
+            backends = [pid for (pid,) in world.psql("SELECT pid FROM pg_stat_activity WHERE application_name = 'memory-gateway'")]
+            # Only those that serve: the server's own processes must be able to recover.
+            tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e",
+                                       "inject=fdatasync:error=EIO:when=1"] + [w for pid in backends for w in ("-p", pid)])
+            time.sleep(1)
+            tracer.terminate()
+            tracer.wait(10)
+            serves(gateway)
+    log = open(world.servers.get("postgres").log, errors="replace").read()
+    expect("PANIC" in log and "Input/output error" in log, "PostgreSQL did not panic")
+    expect(all(r.status in (200, 207, 503) for r in load.since()), [r for r in load.since() if r.status not in (200, 207, 503)][:2])
+    stored = world.contents()
+    lost = [i for i, text in acked.items() if stored.get(i) != text]
+    expect(not lost, f"{len(lost)} of {len(acked)} acknowledged memories are lost")
 
 
 def disk_full(world):
@@ -188,6 +266,63 @@ def schema_missing(world):
     serves(gateway)
 
 
+def failover(world):
+    """11: the primary dies and a synchronous standby takes its place: read-only first (25006), then promoted"""
+    primary = world.servers.get("postgres")
+    data, port = f"{world.servers.root}/standby", free_port()
+    run = lambda *words: subprocess.run(primary.prefix + list(words), check=True, cwd=primary.folder, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+    os.makedirs(data)
+    subprocess.run(["chown", "postgres", data], check=True)
+    os.chmod(data, 0o700)
+    run(f"{primary.bin}/pg_basebackup", "-h", HOST, "-p", str(primary.port), "-U", "postgres", "-D", data, "-R", "-X", "stream")
+    standby = subprocess.Popen(primary.prefix + [f"{primary.bin}/postgres", "-D", data, "-p", str(port), "-k", data, "-c",
+                                                 f"listen_addresses={HOST}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    proxy = Proxy("postgres", primary.port)
+    try:
+        world.psql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        world.psql("SELECT pg_reload_conf()")
+        end = time.monotonic() + 20
+        while world.psql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") != [["1"]]:
+            expect(time.monotonic() < end, "the standby does not follow")
+            time.sleep(0.05)
+        gateway, acked, lock = world.gateway(POSTGRES_PORT=str(proxy.port)).start(), {}, threading.Lock()
+
+        def write(client, n, i):
+            text = f"failover {n} {i}"
+            reply = client.remember(1 + n, text)
+            if reply.status in (200, 207):
+                with lock:
+                    acked[reply.json["memory_id"]] = text
+            return reply
+
+        with Load(gateway.port, 8, write) as load:
+            time.sleep(2)
+            world.servers.do("kill", "postgres")
+            proxy.target = (HOST, port)
+            proxy.reset_all()
+            time.sleep(0.5)
+            moment = time.monotonic()
+            time.sleep(1.5)
+            refused = load.since(moment)
+            run(f"{primary.bin}/pg_ctl", "promote", "-w", "-D", data)
+            took = serves(gateway, 10)
+            time.sleep(1)
+        replies = load.since()
+        expect(all(r.status in (200, 207, 503) for r in replies), [r for r in replies if r.status not in (200, 207, 503)][:2])
+        expect(refused and all(r.status == 503 for r in refused), "a standby took a write", [r for r in refused if r.status != 503][:2])
+        expect(took <= 5, f"serving {took:.1f} s after the promotion")
+        world.ports["postgres"] = port
+        stored = world.contents()
+        lost = [i for i, text in acked.items() if stored.get(i) != text]
+        expect(len(acked) > 100 and not lost, f"{len(lost)} of {len(acked)} acknowledged memories are lost")
+    finally:
+        world.ports["postgres"] = primary.port
+        proxy.close()
+        standby.send_signal(signal.SIGQUIT)
+        standby.wait(20)
+
+
 def idle_in_transaction(world):
     """14: no transaction stays open over other work: under load none is idle for 100 ms"""
     embedder = Embedder()
@@ -231,6 +366,32 @@ def changed_model(world):
     out = subprocess.run([world.binary, "doctor"], env={**os.environ, **gateway.environment, "EMBEDDINGS_MODEL": "second"},
                          capture_output=True, text=True, timeout=60)
     expect("first" in out.stdout + out.stderr, out.stdout, out.stderr)
+
+
+def silent_names(world):
+    """29: the name server says nothing: remember and recall keep their deadlines, and nothing piles up"""
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.53", 53))
+    path = f"{world.servers.root}/resolv.conf"
+    with open(path, "w") as f:
+        f.write("nameserver 127.0.0.53\noptions timeout:5 attempts:2\n")
+    # In a mount namespace of its own, so that only the gateway asks there.
+    gateway = world.gateway(prefix=["unshare", "-m", "sh", "-c", f'mount --bind {path} /etc/resolv.conf && exec "$0" "$@"'],
+                            EMBEDDINGS_URL="http://embeddings.example:9999/v1", EMBEDDINGS_MODEL="m")
+    try:
+        gateway.start()
+        time.sleep(1)
+        before = gateway.resources()
+        with Load(gateway.port, 8, lambda c, n, i: c.recall(1, f"names {n} {i}") if i % 2 else c.remember(1, f"names {n} {i}")) as load:
+            time.sleep(8)
+        replies = load.since()
+        expect(len(replies) > 100 and all(r.status in (200, 207) for r in replies), [r for r in replies if r.status not in (200, 207)][:2])
+        expect(all(r.json.get("degraded") for r in replies if r.status == 200 and "results" in r.json), "a recall that is not degraded")
+        expect(max(r.ms for r in replies) < 2000, "slowest", max(r.ms for r in replies))
+        after = gateway.resources()
+        expect(after["threads"] <= before["threads"] + 8, "threads pile up", before, after)
+    finally:
+        silent.close()
 
 
 # ---------------------------------------------------------------- E. Process
@@ -408,6 +569,51 @@ def smuggling(world):
     expect(gateway.ask("GET", "/health/live").status == 200, "it is gone")
 
 
-ROWS = {5: slow_network, 6: reset_connections, 7: disk_full, 8: too_many_connections, 9: wrong_password, 10: schema_missing,
-        14: idle_in_transaction, 16: applied_then_killed, 28: changed_model, 41: jumping_clock, 42: few_files,
-        44: everything_down, 45: client_gone, 46: slow_clients, 47: large_heads, 48: smuggling}
+# ---------------------------------------------------------------- G. The embedded store
+
+def embedded_disk_full(world):
+    """60: the disk under the embedded store is full (tmpfs): refused, still read and recalled, and served again with space"""
+    folder = tempfile.mkdtemp(prefix="small-", dir=world.servers.root)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=True)
+    gateway = Gateway(world.binary, {"MEMORY_DATA_DIR": folder, "CHAOS_FOLDER": world.servers.root})
+    world.gateways.append(gateway)
+    try:
+        gateway.start()
+        client, acked, refused = Client(gateway.port), {}, []
+        for i in range(2000):
+            text = f"filling {i} " + os.urandom(4000).hex()
+            reply = client.remember(1, text)
+            expect(reply.status in (200, 207, 503), reply)
+            if reply.status == 503:
+                expect(reply.json.get("outcome") == "not_stored" and b"disk" not in reply.body, reply)
+                refused.append(text)
+                if len(refused) == 20:
+                    break
+            else:
+                acked[reply.json["memory_id"]] = text
+        expect(len(refused) == 20, "the disk did not fill")
+        some = list(acked)[::7]
+
+        def all_there():
+            for i in some:
+                read = client.ask("GET", f"{API}/{i}?client_id=1")
+                expect(read.status == 200 and read.json["content"] == acked[i], read)
+            expect(client.recall(1, "filling 3").status == 200, "recall fails")
+
+        all_there()
+        gateway.end(signal.SIGKILL)
+        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        gateway.start()
+        serves(gateway)
+        all_there()
+        for text in refused[:5]:
+            found = client.recall(1, text.partition(" ")[2][:40], mode="keyword").json["results"]
+            expect(text not in [hit["content"] for hit in found], "a refused memory is there")
+    finally:
+        gateway.end(signal.SIGKILL)
+        subprocess.run(["umount", folder])
+
+
+ROWS = [slow_network, reset_connections, link_down, disk_full, disk_error, too_many_connections, wrong_password, schema_missing,
+        failover, idle_in_transaction, applied_then_killed, changed_model, silent_names, jumping_clock, few_files,
+        everything_down, client_gone, slow_clients, large_heads, smuggling, embedded_disk_full]

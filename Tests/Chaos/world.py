@@ -191,11 +191,12 @@ class Plan:
 
 
 class Proxy:
-    """A TCP proxy in front of one server."""
+    """A TCP proxy in front of one server: a port of this machine, or a pair of host and port."""
 
-    def __init__(self, name, target, plan=None):
-        self.name, self.target, self.plan, self.delay, self.slice = name, target, plan or Plan(), 0, None
-        self.listener = socket.create_server((HOST, 0), backlog=256)
+    def __init__(self, name, target, plan=None, host=HOST):
+        self.name, self.plan, self.delay, self.slice = name, plan or Plan(), 0, None
+        self.target = target if isinstance(target, tuple) else (HOST, target)
+        self.listener = socket.create_server((host, 0), backlog=256)
         self.port, self.sockets, self.lock = self.listener.getsockname()[1], set(), threading.Lock()
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -203,7 +204,7 @@ class Proxy:
         while True:
             try:
                 client, _ = self.listener.accept()
-                server = socket.create_connection((HOST, self.target))
+                server = socket.create_connection(self.target)
             except OSError:
                 if self.listener.fileno() < 0:
                     return
@@ -360,3 +361,8 @@ def percentile(values, share):
 def bound(failures, n):
     """The upper bound of the rate of failures, with 95 % certainty: 3/n when none was seen (the rule of three)."""
     return f"< {3 / n:.1e}" if not failures and n else "–"
+
+
+if __name__ == "__main__":  # world.py HOST TARGET_HOST TARGET_PORT: a proxy in another network namespace, until its input ends
+    print(Proxy("forward", (sys.argv[2], int(sys.argv[3])), host=sys.argv[1]).port, flush=True)
+    sys.stdin.read()

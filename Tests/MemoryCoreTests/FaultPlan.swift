@@ -1,3 +1,4 @@
+import Logging
 import MemoryTestSupport
 import Synchronization
 
@@ -66,6 +67,30 @@ extension OpenStores {
         stores.vectors = FaultyVectors(base: vectors, plan: plan)
         stores.shortTerm = FaultyCache(base: shortTerm, plan: plan)
         return stores
+    }
+}
+
+extension TestWorld {
+    /// A memory with a plan between it and its stores, and nothing at work in the background; its tables must be there.
+    func withMemory<Result>(
+        failingBy plan: FaultPlan, surroundings: any Surroundings = SystemSurroundings(),
+        _ test: (Memory) async throws -> Result
+    ) async throws -> Result {
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let stores = try await OpenStores(configuration, logger: logger, surroundings: surroundings)
+            .failing(by: plan)
+        let memory = Memory(
+            configuration, stores: stores, embedder: FaultyEmbedder(plan: plan), logger: logger,
+            surroundings: surroundings)
+        use(memory)
+        do {
+            let result = try await test(memory)
+            await memory.close()
+            return result
+        } catch {
+            await memory.close()
+            throw error
+        }
     }
 }
 

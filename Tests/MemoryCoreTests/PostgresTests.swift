@@ -1,3 +1,4 @@
+import Dispatch
 import MemoryTestSupport
 import Testing
 
@@ -125,6 +126,42 @@ struct PostgresTests {
             }
             #expect(error?.outcome == .notStored)
             #expect(try await world.execute("SELECT count(*) FROM plans") == [["0"]])
+            await database.close()
+        }
+    }
+
+    @Test(
+        "2: after a crash another transaction has the id of a lost one: that it was committed proves nothing",
+        .timeLimit(.minutes(5)))
+    func reusedTransactionID() async throws {
+        try await TestWorld.with(own: [.postgres]) { world async throws in
+            let database = try database(world)
+            let insertion: SQL = "INSERT INTO plans (plan_title) VALUES ($1) RETURNING pg_current_xact_id()::text"
+            /// Crashes the server, and writes until the id is given again and committed.
+            @Sendable func crash(_ id: Int64?) async throws {
+                try await world.perform(.kill, .postgres)
+                try await world.perform(.start, .postgres)
+                var last: Int64 = 0
+                while let id, last < id {
+                    let rows = try await world.execute(
+                        "INSERT INTO plans (plan_title) VALUES ('other') RETURNING pg_current_xact_id()::text")
+                    last = try #require(rows[0][0].flatMap { Int64($0) })
+                }
+            }
+            let error = await #expect(throws: MemoryError.self) {
+                try await database.write(deadline: .after(.seconds(30))) { session throws(MemoryError) in
+                    let id = Int64(try session.query(insertion, [.text("lost")])[0].text(0))
+                    let done = DispatchSemaphore(value: 0)
+                    Task {
+                        defer { done.signal() }
+                        try await crash(id)
+                    }
+                    done.wait()
+                }
+            }
+            #expect(error?.outcome == .unknown)
+            let titles = try await world.execute("SELECT DISTINCT plan_title FROM plans")
+            #expect(titles == [["other"]])
             await database.close()
         }
     }

@@ -250,7 +250,7 @@ struct RouteTests {
             let id = try await gateway.remember("tea at four")
             // Its record must not be in the cache, which could stand in.
             let key = RecordKey(id: id, clientID: gateway.world.client)
-            try await gateway.memory.cache.drop([key], deadline: .after(.seconds(10)))
+            try await gateway.memory.cache.drop([key], of: [], deadline: .after(.seconds(10)))
             try await gateway.world.perform(.kill, .postgres)
             let reply = try await gateway.post(remember, #"{"client_id": \#(gateway.world.client), "content": "tea"}"#)
             #expect(reply.status == 503)

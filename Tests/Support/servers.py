@@ -55,6 +55,15 @@ def family(pid):
     return found
 
 
+def is_alive(pid):
+    """Whether a process runs; one that is dead and not yet waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Server:
     def __init__(self, name, folder):
         self.name, self.folder, self.port, self.process = name, folder, free_port(), None
@@ -83,22 +92,28 @@ class Server:
 
     def send(self, number):
         if self.process is not None and self.process.poll() is None:
-            if number == signal.SIGSTOP:  # first, so that it forks nothing while its children are looked up
-                os.kill(self.process.pid, number)
-            for pid in family(self.process.pid):
+            if number != signal.SIGCONT:  # first, so that it forks nothing while its children are looked up
+                os.kill(self.process.pid, signal.SIGSTOP)
+            found = family(self.process.pid)
+            for pid in found:
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
                     pass
+            return found
+        return []
 
     def end(self, number):
         if self.process is not None:
             self.send(signal.SIGCONT)
             if number == signal.SIGKILL:
-                self.send(number)
+                found = self.send(number)
+                self.process.wait()
+                while any(map(is_alive, found)):  # a child that is not gone yet holds on to memory and files
+                    time.sleep(0.005)
             else:
                 self.process.send_signal(number)
-            self.process.wait()
+                self.process.wait()
 
     def stop(self):
         self.end(signal.SIGTERM)

@@ -13,8 +13,8 @@ final class KeyRing: Sendable {
     private struct State {
         var entries: [Entry] = []
         var isLoaded = false
-        var freshUntil = Deadline.after(.zero)
-        var mayLookAgain = Deadline.after(.zero)
+        var freshUntil: ContinuousClock.Instant
+        var mayLookAgain: ContinuousClock.Instant
     }
 
     /// For how long keys are not looked at again; a revocation is known everywhere after this.
@@ -23,13 +23,16 @@ final class KeyRing: Sendable {
     private static let pause: Duration = .milliseconds(500)
 
     private let database: any SQLDatabase
+    private let surroundings: any Surroundings
     private let fixed: [Entry]
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let loads = SingleFlight<String, Bool>()
 
     /// `keys`: the keys of the settings, each for everything.
-    init(database: any SQLDatabase, keys: [Secret]) {
+    init(database: any SQLDatabase, keys: [Secret], surroundings: any Surroundings) {
         self.database = database
+        self.surroundings = surroundings
+        state = Mutex(State(freshUntil: surroundings.instant, mayLookAgain: surroundings.instant))
         fixed = keys.enumerated().map { index, key in
             Entry(
                 hash: sha256(plain: key.revealed),
@@ -46,10 +49,10 @@ final class KeyRing: Sendable {
         if entries.isEmpty { return .open }
         guard let presented else { throw MemoryError(.unauthorized, "An API key is required") }
         let hash = sha256(plain: presented)
-        if let access = Self.find(hash, entries) { return access }
+        if let access = find(hash, entries) { return access }
         if KeyText.isWellFormed(presented), mayLookAgain() {
             entries = try await reload()
-            if let access = Self.find(hash, entries) { return access }
+            if let access = find(hash, entries) { return access }
         }
         throw MemoryError(.unauthorized, "The API key is not known")
     }
@@ -58,14 +61,14 @@ final class KeyRing: Sendable {
     func isOpen() async throws(MemoryError) -> Bool { try await current().isEmpty }
 
     /// Forgets what is known, after a change by this process.
-    func refresh() { state.withLock { $0.freshUntil = .after(.zero) } }
+    func refresh() { state.withLock { $0.freshUntil = surroundings.instant } }
 
     private func current() async throws(MemoryError) -> [Entry] {
         let known = state.withLock { state -> (entries: [Entry], isFresh: Bool)? in
             guard state.isLoaded else { return nil }
-            let isFresh = !state.freshUntil.hasPassed
+            let isFresh = state.freshUntil > surroundings.instant
             // One looks again; the others go on with what is known, however long that takes.
-            if !isFresh { state.freshUntil = .after(.seconds(1)) }
+            if !isFresh { state.freshUntil = surroundings.instant + .seconds(1) }
             return (state.entries, isFresh)
         }
         // Until the store has answered once, nobody knows whether there are keys: then nothing is open.
@@ -84,7 +87,7 @@ final class KeyRing: Sendable {
             let keys = try await self.database.read(deadline: .after(.seconds(1))) { session throws(MemoryError) in
                 try KeyRepository(session: session).hashes()
             }
-            let now = Timestamp.now
+            let now = self.surroundings.now
             let entries = keys.filter { $0.key.isLive(at: now) }.map { key, hash in
                 Entry(
                     hash: hash,
@@ -95,7 +98,7 @@ final class KeyRing: Sendable {
             self.state.withLock { state in
                 state.entries = entries
                 state.isLoaded = true
-                state.freshUntil = .after(Self.life)
+                state.freshUntil = self.surroundings.instant + Self.life
             }
             return true
         }
@@ -104,16 +107,17 @@ final class KeyRing: Sendable {
 
     private func mayLookAgain() -> Bool {
         state.withLock { state in
-            guard state.mayLookAgain.hasPassed else { return false }
-            state.mayLookAgain = .after(Self.pause)
+            let now = surroundings.instant
+            guard state.mayLookAgain <= now else { return false }
+            state.mayLookAgain = now + Self.pause
             return true
         }
     }
 
     /// Compares with every key in the same time, whichever it is and however much of it fits.
-    private static func find(_ hash: [UInt8], _ entries: [Entry]) -> Access? {
+    private func find(_ hash: [UInt8], _ entries: [Entry]) -> Access? {
         var found: Access?
-        let now = Timestamp.now
+        let now = surroundings.now
         for entry in entries {
             let difference = zip(entry.hash, hash).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) }
             if difference == 0, entry.hash.count == hash.count, entry.expiresAt.map({ $0 > now }) ?? true {

@@ -10,8 +10,8 @@ import Synchronization
 /// count through numbers that old entries know. For the same reason an entry also names the life of the server in which
 /// it was written.
 ///
-/// When a new generation cannot be set, this gateway trusts no recall of that client until it could; the outbox goes on
-/// trying for the sake of the other gateways.
+/// When a new generation cannot be set, this gateway trusts no recall of that client, and no copy of its records, until it
+/// could; the outbox goes on trying for the sake of the other gateways.
 final class MemoryCache: Sendable {
     /// Reads within a request: past it, the cache is slower than what it saves.
     static let readTimeout: Duration = .milliseconds(50)
@@ -19,18 +19,17 @@ final class MemoryCache: Sendable {
 
     private static let recallLife: Duration = .seconds(3600)
     private static let recordLife: Duration = .seconds(24 * 3600)
-    /// Beyond this many clients, all are distrusted.
-    private static let maxDistrusted = 10_000
-
     let store: any ShortTermStore
     private let prefix: String
+    private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
     private let misses = Counter(label: "memory_gateway_cache_misses_total")
-    private let distrusted = Mutex<Set<Int>>([])
+    private let distrust = Mutex(Distrust())
 
-    init(_ store: any ShortTermStore, prefix: String) {
+    init(_ store: any ShortTermStore, prefix: String, surroundings: any Surroundings) {
         self.store = store
         self.prefix = prefix
+        self.surroundings = surroundings
     }
 
     /// What every key of a client begins with; the braces keep them in one slot of a cluster.
@@ -51,9 +50,9 @@ final class MemoryCache: Sendable {
         try await replace(removing: [], records: records, clientIDs: Set(records.map(\.clientID)), deadline)
     }
 
-    /// Drops records that were just deleted, and marks recalls of their clients as old.
-    func drop(_ keys: [RecordKey], deadline: Deadline) async throws(MemoryError) {
-        try await replace(removing: keys, records: [], clientIDs: Set(keys.map(\.clientID)), deadline)
+    /// Drops copies of records, which were deleted or may be old, and marks recalls of these clients as old.
+    func drop(_ keys: [RecordKey], of clientIDs: Set<Int>, deadline: Deadline) async throws(MemoryError) {
+        try await replace(removing: keys, records: [], clientIDs: clientIDs, deadline)
     }
 
     private func replace(
@@ -61,24 +60,33 @@ final class MemoryCache: Sendable {
     ) async throws(MemoryError) {
         let entries = records.map(entry) + clientIDs.map { generationEntry($0) }
         let publications = records.map { Memory.publication($0.event) }
+        // What could not be replaced before goes now: a new generation says nothing of the copies of single records.
+        let (known, old) = distrust.withLock { ($0.failures, $0.records(of: clientIDs)) }
         do {
             try await store.replace(
-                removing: keys.map(recordKey), with: entries, publishing: publications,
+                removing: (keys + old).map(recordKey), with: entries, publishing: publications,
                 deadline: deadline.capped(at: Self.writeTimeout))
-            distrusted.withLock { $0.subtract(clientIDs) }
+            distrust.withLock { $0.trust(clientIDs, asOf: known) }
         } catch {
-            distrusted.withLock { distrusted in
-                if distrusted.count < Self.maxDistrusted { distrusted.formUnion(clientIDs) }
-            }
+            let written = records.map { RecordKey(id: $0.id, clientID: $0.clientID) }
+            distrust.withLock { $0.note(clientIDs, keys + written) }
             throw error
         }
+    }
+
+    /// How many writes have failed, once these are too many to tell one client from another; else nil.
+    var failuresBeyondMeasure: Int? { distrust.withLock { $0.isFull ? $0.failures : nil } }
+
+    /// Trusts everyone again: what could not be written up to that failure has been written since.
+    func trustAgain(asOf failures: Int) {
+        distrust.withLock { if $0.failures == failures { $0 = Distrust($0.failures) } }
     }
 
     private func generationKey(_ clientID: Int) -> String { "\(prefix(of: clientID))generation" }
 
     private func generationEntry(_ clientID: Int, onlyIfAbsent: Bool = false) -> ShortTermEntry {
         let key = generationKey(clientID)
-        let value = CacheEnvelope.seal([], clientID: clientID, key: key, tag: .random(in: .min ... .max))
+        let value = CacheEnvelope.seal([], clientID: clientID, key: key, tag: surroundings.random())
         return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife, onlyIfAbsent: onlyIfAbsent)
     }
 
@@ -120,8 +128,7 @@ final class MemoryCache: Sendable {
 
     private func find(_ request: RecallRequest, _ deadline: Deadline) async throws(MemoryError) -> Lookup {
         let clientID = request.clientID
-        let isDistrusted = distrusted.withLock { $0.contains(clientID) || $0.count >= Self.maxDistrusted }
-        if isDistrusted {
+        if distrust.withLock({ $0.contains(clientID) }) {
             try await invalidate([clientID], deadline: deadline)
         }
         let key = "\(prefix(of: clientID))recall:\(request.fingerprint)"
@@ -152,7 +159,7 @@ final class MemoryCache: Sendable {
         var entries: [ShortTermEntry] = []
         if let vector, vector.isNew { entries.append(entry(vector, clientID)) }
         var life = Self.recallLife
-        if let expiry { life = min(life, .microseconds(expiry.microseconds &- Timestamp.now.microseconds)) }
+        if let expiry { life = min(life, .microseconds(expiry.microseconds &- surroundings.now.microseconds)) }
         if life > .zero { entries.append(entry(answer, ticket, clientID, life)) }
         guard !entries.isEmpty else { return }
         try? await store.set(entries, deadline: .after(Self.writeTimeout))
@@ -164,7 +171,7 @@ final class MemoryCache: Sendable {
         let payload = UInt64(answer.count).bytes + answer.json
         let value = CacheEnvelope.seal(payload, clientID: clientID, key: ticket.key, tag: ticket.tag)
         // Up to a tenth less, so that entries of one moment do not all expire in another.
-        return ShortTermEntry(key: ticket.key, value: value, timeToLive: life * Double.random(in: 0.9...1))
+        return ShortTermEntry(key: ticket.key, value: value, timeToLive: life * surroundings.random(in: 0.9...1))
     }
 
     // MARK: Records
@@ -179,7 +186,7 @@ final class MemoryCache: Sendable {
 
     /// Records that are kept here; for when the primary store does not answer.
     func records(_ keys: [RecordKey], deadline: Deadline) async -> [MemoryRecord] {
-        guard !keys.isEmpty,
+        guard !keys.isEmpty, !distrust.withLock({ distrust in keys.contains { distrust.contains($0.clientID) } }),
             let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: Self.readTimeout))
         else { return [] }
         return zip(keys, found.values).compactMap { key, bytes in
@@ -217,6 +224,45 @@ final class MemoryCache: Sendable {
         let key = vectorKey(vector.text, vector.model, clientID)
         let value = CacheEnvelope.seal(vector.values.littleEndianBytes, clientID: clientID, key: key)
         return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)
+    }
+}
+
+/// What a cache may have wrong, because writing to it failed.
+private struct Distrust {
+    /// Beyond this many clients and records, everything is distrusted.
+    private static let capacity = 100_000
+
+    /// How many writes have failed.
+    private(set) var failures: Int
+    private var clients: [Int: (records: Set<RecordKey>, lastFailure: Int)] = [:]
+    private var size = 0
+
+    init(_ failures: Int = 0) { self.failures = failures }
+
+    var isFull: Bool { size >= Self.capacity }
+
+    func contains(_ clientID: Int) -> Bool { clients[clientID] != nil || isFull }
+
+    func records(of clientIDs: Set<Int>) -> [RecordKey] {
+        clients.isEmpty ? [] : clientIDs.flatMap { clients[$0]?.records ?? [] }
+    }
+
+    mutating func note(_ clientIDs: Set<Int>, _ keys: [RecordKey]) {
+        failures += 1
+        guard !isFull else { return }
+        for clientID in clientIDs { clients[clientID, default: ([], 0)].lastFailure = failures }
+        for key in keys { clients[key.clientID]?.records.insert(key) }
+        size += clientIDs.count + keys.count
+    }
+
+    /// Ends the distrust of clients, unless another write failed since.
+    mutating func trust(_ clientIDs: Set<Int>, asOf known: Int) {
+        guard !clients.isEmpty, !isFull else { return }
+        for clientID in clientIDs {
+            guard let client = clients[clientID], client.lastFailure <= known else { continue }
+            clients[clientID] = nil
+        }
+        if clients.isEmpty { size = 0 }
     }
 }
 

@@ -6,7 +6,7 @@ final class EmbeddedCache: ShortTermStore {
 
     private struct Entry {
         let content: Content
-        var expiry: Deadline
+        var expiry: ContinuousClock.Instant
     }
 
     /// A value, or what is not written as one piece.
@@ -27,23 +27,28 @@ final class EmbeddedCache: ShortTermStore {
 
     private let entries: Mutex<LRUCache<String, Entry>>
     /// Another life has another name, as with a server.
-    private let epoch = String(UInt64.random(in: .min ... .max))
+    private let epoch: String
+    private let surroundings: any Surroundings
 
-    init(maxBytes: Int) { entries = Mutex(LRUCache(capacity: maxBytes)) }
+    init(maxBytes: Int, surroundings: any Surroundings = SystemSurroundings()) {
+        entries = Mutex(LRUCache(capacity: maxBytes))
+        epoch = String(surroundings.random())
+        self.surroundings = surroundings
+    }
 
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
         let values = entries.withLock { entries in
             keys.map { key -> [UInt8]? in
-                guard case .value(let value)? = Self.live(key, &entries)?.content else { return nil }
+                guard case .value(let value)? = live(key, &entries)?.content else { return nil }
                 return value
             }
         }
         return ShortTermValues(values: values, epoch: epoch)
     }
 
-    private static func live(_ key: String, _ entries: inout LRUCache<String, Entry>) -> Entry? {
+    private func live(_ key: String, _ entries: inout LRUCache<String, Entry>) -> Entry? {
         guard let entry = entries.value(for: key) else { return nil }
-        guard entry.expiry.hasPassed else { return entry }
+        guard entry.expiry <= surroundings.instant else { return entry }
         entries.removeValue(for: key)
         return nil
     }
@@ -58,9 +63,12 @@ final class EmbeddedCache: ShortTermStore {
         entries.withLock { entries in
             for key in keys { entries.removeValue(for: key) }
             for entry in new {
-                if entry.onlyIfAbsent, let old = entries.value(for: entry.key), !old.expiry.hasPassed { continue }
+                if entry.onlyIfAbsent, let old = entries.value(for: entry.key), old.expiry > surroundings.instant {
+                    continue
+                }
                 entries.insert(
-                    Entry(content: .value(entry.value), expiry: .after(entry.timeToLive)), for: entry.key,
+                    Entry(content: .value(entry.value), expiry: surroundings.instant + entry.timeToLive),
+                    for: entry.key,
                     cost: entry.key.utf8.count + entry.value.count + Self.overhead)
             }
         }
@@ -68,9 +76,9 @@ final class EmbeddedCache: ShortTermStore {
 
     func get(touching key: String, timeToLive: Duration, deadline: Deadline) async throws(MemoryError) -> [UInt8]? {
         entries.withLock { entries in
-            guard let entry = Self.live(key, &entries), case .value(let value) = entry.content else { return nil }
+            guard let entry = live(key, &entries), case .value(let value) = entry.content else { return nil }
             entries.insert(
-                Entry(content: entry.content, expiry: .after(timeToLive)), for: key,
+                Entry(content: entry.content, expiry: surroundings.instant + timeToLive), for: key,
                 cost: key.utf8.count + value.count + Self.overhead)
             return value
         }
@@ -80,7 +88,7 @@ final class EmbeddedCache: ShortTermStore {
         entries.withLock { entries in
             keys.count { key in
                 defer { entries.removeValue(for: key) }
-                return Self.live(key, &entries) != nil
+                return live(key, &entries) != nil
             }
         }
     }
@@ -98,14 +106,14 @@ final class EmbeddedCache: ShortTermStore {
     ) async throws(MemoryError) -> Int {
         entries.withLock { entries in
             var list = List()
-            if case .list(let known)? = Self.live(key, &entries)?.content { list = known }
+            if case .list(let known)? = live(key, &entries)?.content { list = known }
             list.values += values
             list.bytes += values.reduce(0) { $0 + $1.count }
             let surplus = max(0, list.values.count - count)
             list.bytes -= list.values[..<surplus].reduce(0) { $0 + $1.count }
             list.values.removeFirst(surplus)
             entries.insert(
-                Entry(content: .list(list), expiry: .after(timeToLive)), for: key,
+                Entry(content: .list(list), expiry: surroundings.instant + timeToLive), for: key,
                 cost: key.utf8.count + list.bytes + list.values.count * 48 + Self.overhead)
             return list.values.count
         }
@@ -115,7 +123,7 @@ final class EmbeddedCache: ShortTermStore {
         _ count: Int, of key: String, timeToLive: Duration, deadline: Deadline
     ) async throws(MemoryError) -> [[UInt8]] {
         let values: [[UInt8]]? = entries.withLock { entries in
-            guard let entry = Self.live(key, &entries), case .list(let list) = entry.content else { return nil }
+            guard let entry = live(key, &entries), case .list(let list) = entry.content else { return nil }
             return Array(list.values.suffix(count))
         }
         guard let values else { return [] }
@@ -125,12 +133,13 @@ final class EmbeddedCache: ShortTermStore {
 
     func take(_ key: String, _ limit: RateLimit, deadline: Deadline) async throws(MemoryError) -> Duration? {
         entries.withLock { entries in
-            let now = Timestamp.now.microseconds
+            let now = surroundings.now.microseconds
             var arrival = now
-            if case .arrival(let known)? = Self.live(key, &entries)?.content { arrival = known }
+            if case .arrival(let known)? = live(key, &entries)?.content { arrival = known }
             let wait = limit.take(&arrival, now: now)
             entries.insert(
-                Entry(content: .arrival(arrival), expiry: .after(.microseconds(max(1, arrival - now)))), for: key,
+                Entry(content: .arrival(arrival), expiry: surroundings.instant + .microseconds(max(1, arrival - now))),
+                for: key,
                 cost: key.utf8.count + Self.overhead)
             return wait
         }

@@ -23,16 +23,25 @@ final class OutboxWorker: Sendable {
     private let delivery: PointDelivery
     private let cache: MemoryCache
     private let logger: Logger
+    private let surroundings: any Surroundings
     private let pending = Mutex(Pending())
+    /// The client whose rows were claimed last.
+    private let turn = Mutex(0)
     private static let sweepBatch = 200
-    private let nextExpirySweep = Timer()
-    private let nextKeySweep = Timer()
+    private let nextExpirySweep: Timer
+    private let nextKeySweep: Timer
 
-    init(database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger) {
+    init(
+        database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger,
+        surroundings: any Surroundings
+    ) {
         self.database = database
         self.delivery = delivery
         self.cache = cache
         self.logger = logger
+        self.surroundings = surroundings
+        nextExpirySweep = Timer(surroundings)
+        nextKeySweep = Timer(surroundings)
     }
 
     // MARK: What a remember reports
@@ -55,8 +64,8 @@ final class OutboxWorker: Sendable {
     private func failure(
         _ lease: OutboxRepository.Lease, _ error: MemoryError, isStored: Bool
     ) -> OutboxRepository.Failure {
-        var delay = Duration.milliseconds(Int.random(in: 500...1500))
-        if !error.isRetriable { delay = Self.backoff.delay(attempt: lease.attempts + 1) }
+        var delay = Duration.seconds(surroundings.random(in: 0.5...1.5))
+        if !error.isRetriable { delay = Self.backoff.delay(attempt: lease.attempts + 1, surroundings) }
         if let wait = error.retryAfter { delay = max(delay, min(wait, Self.longestRetryAfter)) }
         let isDead = !error.isRetriable && lease.attempts + 1 >= Self.maxAttempts
         let name = [error.store?.description, error.code.description, error.driverCode].compactMap { $0 }
@@ -71,17 +80,34 @@ final class OutboxWorker: Sendable {
     func run() async {
         var idle = 0
         while !Task.isCancelled {
-            await flush()
             // New rows are delivered by who wrote them, so one look a second is enough while there is nothing to do.
             idle = idle % 10 + 1
-            if idle == 1 {
-                while await deliverBatch() == Self.batch, !Task.isCancelled {}
-                await flush()
-                await sweepWhenDue()
-            }
-            try? await Task.sleep(for: .milliseconds(100))
+            if idle == 1 { await look() } else { await flush() }
+            try? await surroundings.sleep(for: .milliseconds(100))
         }
         await flush()
+    }
+
+    /// Delivers what is due, and forgets what is over.
+    func look() async {
+        await flush()
+        while await deliverBatch() == Self.batch, !Task.isCancelled {}
+        await flush()
+        await trustCacheAgain()
+        await sweepWhenDue()
+    }
+
+    /// After an outage of the cache that was too long to remember each write: once nothing is owed, nothing there is old.
+    private func trustCacheAgain() async {
+        guard let failures = cache.failuresBeyondMeasure else { return }
+        do throws(MemoryError) {
+            let owed = try await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) in
+                try OutboxRepository(session: session).counts()
+            }
+            if owed.pending + owed.dead == 0 { cache.trustAgain(asOf: failures) }
+        } catch {
+            logger.debug("The outbox could not be read", metadata: [LogKey.error: "\(error.debugDescription)"])
+        }
     }
 
     /// Writes what was reported: one transaction for all of it. It need not be durable: a row that comes back is delivered
@@ -108,9 +134,15 @@ final class OutboxWorker: Sendable {
     /// - Returns: how many rows there were.
     private func deliverBatch() async -> Int {
         do throws(MemoryError) {
-            let leases = try await database.write(deadline: .after(.seconds(5))) { session throws(MemoryError) in
-                try OutboxRepository(session: session).claim(limit: Self.batch, lease: Self.claimLease)
+            let last = turn.withLock { $0 }
+            let (leases, next) = try await database.write(deadline: .after(.seconds(5))) {
+                session throws(MemoryError) in
+                var turn = last
+                let outbox = OutboxRepository(session: session)
+                let leases = try outbox.claim(limit: Self.batch, lease: Self.claimLease, turn: &turn)
+                return (leases, turn)
             }
+            turn.withLock { $0 = next }
             guard !leases.isEmpty else { return 0 }
             let subjects = try await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) in
                 try Self.subjects(leases, session)
@@ -168,7 +200,11 @@ final class OutboxWorker: Sendable {
             }
         }
         do throws(MemoryError) {
-            try await cache.invalidate(Set(delivered.map(\.key.clientID)), deadline: .after(.seconds(1)))
+            // The copies as well: the write that left this row may have failed to replace them.
+            let chunks = VectorCollection.docChunks.description
+            try await cache.drop(
+                delivered.filter { $0.collection != chunks }.map(\.key), of: Set(delivered.map(\.key.clientID)),
+                deadline: .after(.seconds(1)))
             for lease in delivered { self.delivered(lease) }
         } catch {
             for lease in delivered { failed(lease, error, isStored: true) }
@@ -201,7 +237,7 @@ final class OutboxWorker: Sendable {
     /// at once.
     private func sweepWhenDue() async {
         if nextExpirySweep.isDue(every: .seconds(5)) {
-            let now = Timestamp.now
+            let now = surroundings.now
             while await sweep({ session throws(MemoryError) in
                 try EventRepository(session: session).deleteExpired(now: now, limit: Self.sweepBatch)
             }) == Self.sweepBatch, !Task.isCancelled {}
@@ -223,13 +259,20 @@ final class OutboxWorker: Sendable {
 
 /// When something is next due.
 private final class Timer: Sendable {
-    private let next = Mutex(Deadline.after(.zero))
+    private let surroundings: any Surroundings
+    private let next: Mutex<ContinuousClock.Instant>
+
+    init(_ surroundings: any Surroundings) {
+        self.surroundings = surroundings
+        next = Mutex(surroundings.instant)
+    }
 
     /// Whether it is due now; then it is next due after the interval.
     func isDue(every interval: Duration) -> Bool {
         next.withLock { next in
-            guard next.hasPassed else { return false }
-            next = .after(interval)
+            let now = surroundings.instant
+            guard next <= now else { return false }
+            next = now + interval
             return true
         }
     }

@@ -21,20 +21,22 @@ final class Reconciler: Sendable {
     private let database: any SQLDatabase
     private let vectors: any VectorStore
     private let logger: Logger
+    private let surroundings: any Surroundings
     private let missing = Counter(label: "memory_gateway_reconciler_missing_total")
     private let foreign = Counter(label: "memory_gateway_reconciler_foreign_total")
 
-    init(database: any SQLDatabase, vectors: any VectorStore, logger: Logger) {
+    init(database: any SQLDatabase, vectors: any VectorStore, logger: Logger, surroundings: any Surroundings) {
         self.database = database
         self.vectors = vectors
         self.logger = logger
+        self.surroundings = surroundings
     }
 
     /// Works until the task is cancelled.
     func run() async {
         while !Task.isCancelled {
             // Not all gateways at the same moment.
-            try? await Task.sleep(for: Self.interval * Double.random(in: 0.8...1))
+            try? await surroundings.sleep(for: Self.interval * surroundings.random(in: 0.8...1))
             guard !Task.isCancelled else { return }
             do throws(MemoryError) {
                 try await reconcile()

@@ -6,11 +6,16 @@ final class PostgresConnection: SQLSession {
     private var known: [SQL: Form] = [:]
     /// When everything that this connection is asked now must be done.
     var deadline: Deadline
+    /// The server's life between two crashes, in which a transaction's id is given once: a crash, and nothing else, resets
+    /// its statistics.
+    let life: String?
 
     init(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) {
         self.handle = try PostgresHandle.open(
             configuration, deadline: deadline.capped(at: configuration.connectTimeout))
         self.deadline = deadline
+        let lives = try handle.runScript("SELECT pg_stat_get_bgwriter_stat_reset_time()::text", deadline)
+        life = lives.rows.first?.optionalText(0)
     }
 
     var isUsable: Bool { handle.isUsable }

@@ -91,21 +91,25 @@ extension PostgresDatabase {
                 settle(after: error)
                 // An error that the server itself gave for COMMIT is an answer: it rolled back.
                 if self.connection != nil, error.code != .timeout { throw error }
-                try confirmCommit(transaction, error)
+                try confirmCommit(transaction, connection.life, error)
                 return value
             }
         }
 
         /// Asks on a new connection what became of a transaction whose COMMIT was not answered.
         ///
+        /// After a crash the ids of transactions that left no trace are given again: then a commit may be another's.
+        ///
         /// - Throws: the error, with the outcome `not_stored` when it was rolled back, `unknown` when nobody can tell.
-        private func confirmCommit(_ transaction: String, _ cause: MemoryError) throws(MemoryError) {
+        private func confirmCommit(
+            _ transaction: String, _ life: String?, _ cause: MemoryError
+        ) throws(MemoryError) {
             var error = cause
             // The commit may have used up the deadline; its fate is worth a little more.
             deadline = max(deadline, .after(.milliseconds(250)))
             while true {
                 switch fate(of: transaction) {
-                case "committed": return
+                case "committed" where life != nil && connection?.life == life: return
                 case "aborted":
                     error.outcome = .notStored
                     throw error

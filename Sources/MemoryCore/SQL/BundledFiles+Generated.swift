@@ -345,6 +345,12 @@ DROP INDEX events_memory_text;
 CREATE INDEX events_record_text ON events USING gin (to_tsvector('english', payload ->> 'content'))
     WHERE event_type LIKE 'memory:%' OR event_type LIKE 'agent_memory:%' OR event_type = 'reflection';
 """##),
+        BundledFile(
+            name: "005_outbox_turns.sql",
+            text: ##"""
+-- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
+CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
+"""##),
     ]
 
     static let sqliteMigrations = [
@@ -718,6 +724,12 @@ Answer with JSON only:
  "patterns": [{"pattern": string, "days": integer, "certainty": "low|medium|high", "test": string}],
  "changes": [{"change": string, "owner": string, "by": date, "measure": string}],
  "next_week": {"result": string, "not_doing": [string]}}');
+"""##),
+        BundledFile(
+            name: "005_outbox_turns.sql",
+            text: ##"""
+-- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
+CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
 """##),
     ]
 

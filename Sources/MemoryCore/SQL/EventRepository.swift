@@ -307,7 +307,10 @@ struct EventRepository {
         let gone = try session.query(
             "DELETE FROM events WHERE id = $1 AND client_id = $2 AND #record(event_type) RETURNING event_type",
             [.int(key.id), .int(Int64(key.clientID))])
-        guard let row = gone.first, let source = EventType.read(try row.text(0))?.source else { return nil }
+        guard let row = gone.first else { return nil }
+        guard let source = EventType.read(try row.text(0))?.source else {
+            throw .badReply(.postgres, "an event type that is no record's")
+        }
         return try OutboxRepository(session: session).enqueue(key, in: source.collection, lease: lease)
     }
 

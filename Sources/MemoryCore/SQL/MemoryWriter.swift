@@ -4,14 +4,16 @@ import Synchronization
 final class MemoryWriter: Sendable {
     private let database: any SQLDatabase
     private let createsClients: Bool
+    private let surroundings: any Surroundings
     /// Clients that have a profile, as far as this gateway knows.
     private let known = Mutex<Set<Int>>([])
 
     private static let maxKnown = 100_000
 
-    init(database: any SQLDatabase, createsClients: Bool) {
+    init(database: any SQLDatabase, createsClients: Bool, surroundings: any Surroundings) {
         self.database = database
         self.createsClients = createsClients
+        self.surroundings = surroundings
     }
 
     /// Inserts drafts that do not depend on each other: one that the store refuses fails alone.
@@ -58,7 +60,7 @@ final class MemoryWriter: Sendable {
 
     private func insert(_ drafts: [MemoryDraft], _ session: any SQLSession) throws(MemoryError) -> [MemoryRecord] {
         try ensureClients(Set(drafts.map(\.clientID)), session)
-        let now = Timestamp.now
+        let now = surroundings.now
         return try EventRepository(session: session)
             .insert(drafts.map { EventRepository.New($0, now: now) }, lease: OutboxWorker.inlineLease)
     }

@@ -45,37 +45,38 @@ struct OutboxRepository {
 
     /// Takes rows that are due. They are ours until the lease ends; then another worker may take them.
     ///
-    /// Half of them are the oldest, so that none waits for ever; half the newest, so that nobody waits behind a client that
-    /// has a hundred thousand.
-    func claim(limit: Int, lease: Duration) throws(MemoryError) -> [Lease] {
+    /// Up to half of them go by turns, a few rows of each client in the order of their ids, so that nobody waits behind a
+    /// client that has a hundred thousand; the others are the oldest, so that none waits for ever.
+    ///
+    /// `turn`: the client that had the last turn; it is moved on.
+    func claim(limit: Int, lease: Duration, turn: inout Int) throws(MemoryError) -> [Lease] {
+        let chosen = try byTurns(limit: max(1, limit / 2), after: turn)
+        turn = chosen.count < limit / 2 ? 0 : chosen.map(\.clientID).max() ?? 0
         let rows = try session.query(
             SQL(
                 postgres: """
-                    WITH oldest AS (
-                        SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
-                        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED
-                    ), newest AS (
-                        SELECT id FROM memory_outbox WHERE state = 'pending' AND due_at <= now()
-                        ORDER BY due_at DESC LIMIT $1 FOR UPDATE SKIP LOCKED
+                    WITH turns AS (
+                        SELECT id FROM memory_outbox WHERE id #anyInt($1) AND state = 'pending' AND due_at <= now()
+                        FOR UPDATE SKIP LOCKED
+                    ), oldest AS (
+                        SELECT id FROM memory_outbox
+                        WHERE state = 'pending' AND due_at <= now() AND NOT id #anyInt($1)
+                        ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
                     )
-                    UPDATE memory_outbox SET due_at = now() + make_interval(secs => $2::float8), fence = fence + 1
-                    WHERE id IN (SELECT id FROM oldest UNION SELECT id FROM newest)
+                    UPDATE memory_outbox SET due_at = now() + make_interval(secs => $3::float8), fence = fence + 1
+                    WHERE id IN (SELECT id FROM turns UNION SELECT id FROM oldest)
                     RETURNING collection, record_id, client_id, fence, attempts, is_stored
                     """,
                 sqlite: """
                     UPDATE memory_outbox SET fence = fence + 1,
-                        due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER)
-                    WHERE id IN (
-                        SELECT id FROM (
-                            SELECT id FROM memory_outbox WHERE state = 'pending'
-                                AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
-                            ORDER BY due_at LIMIT $1)
-                        UNION SELECT id FROM (
-                            SELECT id FROM memory_outbox WHERE state = 'pending'
-                                AND due_at <= CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
-                            ORDER BY due_at DESC LIMIT $1))
+                        due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $3) * 1000000.0 AS INTEGER)
+                    WHERE id #anyInt($1) OR id IN (
+                        SELECT id FROM memory_outbox
+                        WHERE state = 'pending' AND due_at <= #now() AND NOT id #anyInt($1)
+                        ORDER BY due_at LIMIT $2)
                     RETURNING collection, record_id, client_id, fence, attempts, is_stored
-                    """), [.int(Int64(max(1, limit / 2))), .double(lease.milliseconds / 1000)])
+                    """),
+            [.ints(chosen.map(\.id)), .int(Int64(limit - chosen.count)), .double(lease.milliseconds / 1000)])
         var leases: [Lease] = []
         for row in rows {
             leases.append(
@@ -85,6 +86,48 @@ struct OutboxRepository {
                     fence: try row.int(3), attempts: Int(clamping: try row.int(4)), isStored: try row.bool(5)))
         }
         return leases
+    }
+
+    /// Rows that are due, at most eight of a client, of the clients after one.
+    private func byTurns(
+        limit: Int, after client: Int
+    ) throws(MemoryError) -> [(id: Int64, clientID: Int)] {
+        // From client to client through the index: at most a thousand of them, however many rows they have.
+        try session.query(
+            SQL(
+                postgres: """
+                    WITH RECURSIVE clients AS (
+                        (SELECT client_id, due_at, 1 AS number FROM memory_outbox
+                        WHERE state = 'pending' AND client_id > $1 ORDER BY client_id, due_at LIMIT 1)
+                        UNION ALL
+                        SELECT next.client_id, next.due_at, clients.number + 1 FROM clients CROSS JOIN LATERAL (
+                            SELECT client_id, due_at FROM memory_outbox
+                            WHERE state = 'pending' AND client_id > clients.client_id
+                            ORDER BY client_id, due_at LIMIT 1) AS next
+                        WHERE clients.number < 1000
+                    )
+                    SELECT due.id, clients.client_id FROM clients CROSS JOIN LATERAL (
+                        SELECT id FROM memory_outbox
+                        WHERE state = 'pending' AND client_id = clients.client_id AND due_at <= now()
+                        ORDER BY due_at LIMIT 8) AS due
+                    WHERE clients.due_at <= now() LIMIT $2
+                    """,
+                sqlite: """
+                    WITH RECURSIVE clients (client_id, number) AS (
+                        SELECT (SELECT min(client_id) FROM memory_outbox
+                            WHERE state = 'pending' AND client_id > $1), 1
+                        UNION ALL
+                        SELECT (SELECT min(client_id) FROM memory_outbox
+                            WHERE state = 'pending' AND client_id > clients.client_id), number + 1
+                        FROM clients WHERE client_id IS NOT NULL AND number < 1000
+                    )
+                    SELECT due.id, due.client_id FROM clients CROSS JOIN memory_outbox AS due ON due.id IN (
+                        SELECT id FROM memory_outbox
+                        WHERE state = 'pending' AND client_id = clients.client_id AND due_at <= #now()
+                        ORDER BY due_at LIMIT 8)
+                    LIMIT $2
+                    """), [.int(Int64(client)), .int(Int64(limit))]
+        ).map { row throws(MemoryError) in (try row.int(0), Int(clamping: try row.int(1))) }
     }
 
     /// Removes rows that are delivered. A row that changed since it was leased stays; and one that is gone comes back,

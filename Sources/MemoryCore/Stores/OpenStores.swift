@@ -7,7 +7,9 @@ struct OpenStores: Sendable {
     var vectors: any VectorStore
     var shortTerm: any ShortTermStore
 
-    init(_ configuration: MemoryConfiguration, logger: Logger) async throws(MemoryError) {
+    init(
+        _ configuration: MemoryConfiguration, logger: Logger, surroundings: any Surroundings = SystemSurroundings()
+    ) async throws(MemoryError) {
         let file = try Self.file(configuration)
         switch configuration.records {
         case .embedded: database = try Self.required(file)
@@ -21,7 +23,9 @@ struct OpenStores: Sendable {
         case .server: vectors = try QdrantStore(configuration.qdrant)
         }
         switch configuration.shortTerm {
-        case .embedded: shortTerm = EmbeddedCache(maxBytes: configuration.embedded.maxCacheBytes)
+        case .embedded:
+            shortTerm = EmbeddedCache(
+                maxBytes: configuration.embedded.maxCacheBytes, surroundings: surroundings)
         case .server: shortTerm = try await ValkeyStore(configuration.valkey, logger: logger)
         }
     }

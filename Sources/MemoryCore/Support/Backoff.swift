@@ -6,8 +6,8 @@ struct Backoff: Sendable {
     var cap: Duration
 
     /// The wait before the try after `attempt` failures, from 0; more than 30 count as 30.
-    func delay(attempt: Int) -> Duration {
+    func delay(attempt: Int, _ surroundings: any Surroundings = SystemSurroundings()) -> Duration {
         let ceiling = min(cap, base * (1 << min(max(attempt, 0), 30)))
-        return ceiling * Double.random(in: 0...1)
+        return ceiling * surroundings.random(in: 0...1)
     }
 }

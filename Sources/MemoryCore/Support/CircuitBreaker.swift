@@ -10,7 +10,7 @@ final class CircuitBreaker: Sendable {
         /// When the first of them was.
         var failsSince: ContinuousClock.Instant?
         /// Nil while it is closed.
-        var opensAgainAt: Deadline?
+        var opensAgainAt: ContinuousClock.Instant?
         var isProbing = false
     }
 
@@ -20,17 +20,20 @@ final class CircuitBreaker: Sendable {
     private let silence: Duration
     private let store: MemoryError.Store
     private let backoff: Backoff
+    private let surroundings: any Surroundings
     private let state = Mutex(State())
     private let errors: StoreErrors
 
     /// How long it stays open grows from 100 ms to a second: a dependency that is back is found within that.
     init(
         _ store: MemoryError.Store, silence: Duration = .milliseconds(250),
-        backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1))
+        backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1)),
+        surroundings: any Surroundings = SystemSurroundings()
     ) {
         self.store = store
         self.silence = silence
         self.backoff = backoff
+        self.surroundings = surroundings
         errors = StoreErrors(store)
     }
 
@@ -58,7 +61,7 @@ final class CircuitBreaker: Sendable {
     private func enter() -> Bool {
         state.withLock { state in
             guard let opensAgainAt = state.opensAgainAt else { return true }
-            guard opensAgainAt.hasPassed, !state.isProbing else { return false }
+            guard opensAgainAt <= surroundings.instant, !state.isProbing else { return false }
             state.isProbing = true
             return true
         }
@@ -68,12 +71,13 @@ final class CircuitBreaker: Sendable {
 
     private func failed() {
         state.withLock { state in
+            let now = surroundings.instant
             state.failures += 1
             state.isProbing = false
-            let since = state.failsSince ?? .now
+            let since = state.failsSince ?? now
             state.failsSince = since
-            guard state.failures >= Self.threshold, .now - since >= silence else { return }
-            state.opensAgainAt = .after(backoff.delay(attempt: state.failures - Self.threshold + 1))
+            guard state.failures >= Self.threshold, now - since >= silence else { return }
+            state.opensAgainAt = now + backoff.delay(attempt: state.failures - Self.threshold + 1, surroundings)
         }
     }
 }
