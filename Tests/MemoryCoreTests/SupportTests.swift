@@ -1,3 +1,4 @@
+import Dispatch
 import MemoryTestSupport
 import Testing
 
@@ -194,5 +195,39 @@ struct LRUCacheTests {
             }
             #expect(cache.count == model.count)
         }
+    }
+
+    @Test(
+        "29: names are looked up once for all, within the deadline; where no answer comes, the last one counts",
+        .timeLimit(.minutes(5)))
+    func names() async throws {
+        let answers = Shared([["10.0.0.1", "::1"]])
+        let lookUps = Shared(0)
+        let silence = DispatchSemaphore(value: 0)
+        let resolver = NameResolver { _ in
+            lookUps.withLock { $0 += 1 }
+            if let answer = answers.withLock({ $0.popLast() }) { return answer }
+            silence.wait()
+            return ["10.0.0.2"]
+        }
+        func find(_ host: String, _ time: Duration) throws -> [String] {
+            try resolver.addresses(of: host, for: .postgres, deadline: .after(time))
+        }
+        for address in ["127.0.0.1", "::1", "/run/postgresql", "a,b", ""] {
+            #expect(try find(address, .zero) == [address])
+        }
+        #expect(lookUps.value == 0)
+        #expect(try find("db.example", .seconds(60)) == ["10.0.0.1", "::1"])
+        #expect(try find("db.example", .milliseconds(1)) == ["10.0.0.1", "::1"], "what was known counts")
+        for _ in 0..<5 {
+            let error = #expect(throws: MemoryError.self) { try find("other.example", .milliseconds(1)) }
+            #expect(error?.code == .timeout)
+        }
+        #expect(lookUps.value == 3, "everyone waits for one look-up of a name")
+        for _ in 0..<2 { silence.signal() }
+        #expect(try find("other.example", .seconds(60)) == ["10.0.0.2"])
+        answers.value = [[]]
+        let error = #expect(throws: MemoryError.self) { try find("nobody.example", .seconds(60)) }
+        #expect(error?.code == .unavailable)
     }
 }

@@ -111,6 +111,8 @@ final class CurlWaker: Sendable {
         unsafe mg_curl_set_string(easy, CURLOPT_URL, request.url)
         unsafe mg_curl_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         unsafe mg_curl_set_long(easy, CURLOPT_NOSIGNAL, 1)
+        // A transfer that has ended does not wait for its name server: that thread ends by itself.
+        unsafe mg_curl_set_long(easy, CURLOPT_QUICK_EXIT, 1)
         unsafe mg_curl_set_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1)
         unsafe mg_curl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
         // Servers close idle connections after a few seconds; one that old is not worth trying.

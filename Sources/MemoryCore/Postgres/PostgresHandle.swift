@@ -11,7 +11,7 @@ import Glibc
 
     /// Connects, or throws what the server said.
     static func open(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) -> PostgresHandle {
-        let parameters = parameters(configuration)
+        let parameters = parameters(configuration) + (try addresses(configuration, deadline))
         let handle = try start(parameters)
         try handle.finishConnecting(deadline)
         unsafe PQsetnonblocking(handle.connection, 1)
@@ -48,6 +48,35 @@ import Glibc
             if let password = configuration.password { parameters.append(("password", password.revealed)) }
         }
         return parameters
+    }
+
+    /// The host with its addresses, where it is one name: libpq would look it up itself, without a deadline. It still
+    /// checks a certificate by the name.
+    private static func addresses(
+        _ configuration: PostgresConfiguration, _ deadline: Deadline
+    ) throws(MemoryError) -> [(String, String)] {
+        guard let host = configuration.url.map(host) ?? configuration.host, NameResolver.isName(host) else { return [] }
+        let addresses = try NameResolver.shared.addresses(of: host, for: .postgres, deadline: deadline)
+        return [
+            ("host", addresses.map { _ in host }.joined(separator: ",")),
+            ("hostaddr", addresses.joined(separator: ",")),
+        ]
+    }
+
+    /// The host of a URI; nil when it has none, or names an address beside it.
+    private static func host(_ url: Secret) -> String? {
+        let options = unsafe PQconninfoParse(url.revealed, nil)
+        defer { unsafe PQconninfoFree(options) }
+        var host: String?
+        var next = unsafe options
+        while let option = unsafe next, let keyword = unsafe option.pointee.keyword {
+            if let value = unsafe option.pointee.val, value.pointee != 0 {
+                if unsafe strcmp(keyword, "hostaddr") == 0 { return nil }
+                if unsafe strcmp(keyword, "host") == 0 { host = unsafe String(cString: value) }
+            }
+            unsafe next = option + 1
+        }
+        return host
     }
 
     private static func start(_ parameters: [(String, String)]) throws(MemoryError) -> PostgresHandle {

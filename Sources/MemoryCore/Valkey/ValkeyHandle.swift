@@ -25,7 +25,10 @@ enum ValkeyReply: Sendable {
     deinit { unsafe redisFree(context) }
 
     static func open(host: String, port: Int, deadline: Deadline) throws(MemoryError) -> ValkeyHandle {
-        guard let context = unsafe redisConnectNonBlock(host, Int32(clamping: port)) else {
+        let addresses = try NameResolver.shared.addresses(of: host, for: .valkey, deadline: deadline)
+        // As hiredis does by itself: addresses of the fourth version first.
+        let address = addresses.first { !$0.contains(":") } ?? addresses.first ?? host
+        guard let context = unsafe redisConnectNonBlock(address, Int32(clamping: port)) else {
             throw .unavailable(.valkey, "hiredis has no memory for a connection")
         }
         let handle = unsafe ValkeyHandle(takingOwnershipOf: context)
