@@ -24,6 +24,8 @@ for module in CPostgres:Postgres CHiredis:Valkey CCurl:Curl CStemmer:Retrieval; 
     refuse "${module%%:*} outside ${module##*:}:" "import ${module%%:*}" \
         $(find Sources -name '*.swift' ! -path "$core/${module##*:}/*")
 done
+refuse 'Time and chance beside Surroundings:' 'Timestamp\.now|ContinuousClock\.now|Task\.sleep|\.random\(in: \.min' \
+    "$core"/Memory*.swift "$core"/{Cache,Outbox}
 refuse 'Tests that wait instead of knowing:' 'usleep\(|\bsleep\([0-9]|\.disabled\(\)' Tests
 
 for previous in migrations/*.sql; do
