@@ -261,7 +261,7 @@ final class Simulation {
     // MARK: What goes on between calls
 
     private func deliver(_ memory: Memory) async {
-        _ = await call("the outbox's turn") { () throws(MemoryError) in await memory.outbox.look() }
+        _ = await call("the outbox's turn") { () throws(MemoryError) in _ = await memory.outbox.look() }
     }
 
     private func wait(_ memory: Memory) async throws {

@@ -82,19 +82,33 @@ final class OutboxWorker: Sendable {
         while !Task.isCancelled {
             // New rows are delivered by who wrote them, so one look a second is enough while there is nothing to do.
             idle = idle % 10 + 1
-            if idle == 1 { await look() } else { await flush() }
-            try? await surroundings.sleep(for: .milliseconds(100))
+            var pause = Duration.milliseconds(100)
+            if idle == 1 {
+                let start = surroundings.instant
+                if await look() {
+                    idle = 0
+                    // As long again for those who wait for an answer: a backlog must not slow them down.
+                    pause = min(pause, surroundings.instant - start)
+                }
+            } else {
+                await flush()
+            }
+            try? await surroundings.sleep(for: pause)
         }
         await flush()
     }
 
-    /// Delivers what is due, and forgets what is over.
-    func look() async {
+    /// Delivers a batch of what is due, and forgets what is over.
+    ///
+    /// - Returns: whether more may be due.
+    @discardableResult
+    func look() async -> Bool {
         await flush()
-        while await deliverBatch() == Self.batch, !Task.isCancelled {}
+        let count = await deliverBatch()
         await flush()
         await trustCacheAgain()
         await sweepWhenDue()
+        return count == Self.batch
     }
 
     /// After an outage of the cache that was too long to remember each write: once nothing is owed, nothing there is old.
