@@ -42,7 +42,8 @@ extension Memory {
             return try rows.map { row throws(MemoryError) in "postgres: \(try row.text(0)) is off" }
         }
         guard let found, !found.isEmpty else { return }
-        warned.withLock { $0 += found }
+        // It may be looked at twice.
+        warned.withLock { warned in warned += found.filter { !warned.contains($0) } }
         logger.warning(
             "A loss of power may lose what was acknowledged",
             metadata: [LogKey.name: "\(found.joined(separator: ", "))"])
