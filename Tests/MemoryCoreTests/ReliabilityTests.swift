@@ -7,7 +7,8 @@ import Testing
 /// What keeps a memory whole when stores lose data, lie or are slow. Rows of the fault catalogue in the names.
 @Suite("Reliability")
 struct ReliabilityTests {
-    private let soon = Deadline.after(.seconds(60))
+    /// From now: a test may have waited for its world since it was made.
+    private var soon: Deadline { .after(.seconds(60)) }
 
     // MARK: The reconciler
 
