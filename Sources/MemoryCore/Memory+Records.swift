@@ -88,7 +88,7 @@ extension Memory {
     /// After a write of which nobody knows whether it was done: what was cached before may be old, and goes.
     func doubt(_ error: MemoryError, _ keys: [RecordKey] = [], of clientIDs: Set<Int>) async {
         guard error.outcome == .unknown else { return }
-        try? await cache.drop(keys, of: clientIDs, deadline: .after(MemoryCache.writeTimeout))
+        try? await cache.drop(keys, of: clientIDs, deadline: .after(configuration.budgets.writeCache))
     }
 
     /// Removes the points of leased rows, those of a collection together.
@@ -108,7 +108,8 @@ extension Memory {
 
     private func dropFromCache(_ keys: [RecordKey]) async -> MemoryError? {
         do throws(MemoryError) {
-            try await cache.drop(keys, of: Set(keys.map(\.clientID)), deadline: .after(MemoryCache.writeTimeout))
+            try await cache.drop(
+                keys, of: Set(keys.map(\.clientID)), deadline: .after(configuration.budgets.writeCache))
             return nil
         } catch {
             return error

@@ -140,7 +140,7 @@ extension Memory {
         var cacheError: MemoryError?
         do throws(MemoryError) {
             // After the points: a recall that the new generation lets in must find them.
-            try await cache.keep(changed.map(\.record), deadline: .after(MemoryCache.writeTimeout))
+            try await cache.keep(changed.map(\.record), deadline: .after(configuration.budgets.writeCache))
         } catch {
             cacheError = error
         }

@@ -65,7 +65,9 @@ public final class Memory: Sendable {
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
         keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
-        cache = MemoryCache(stores.shortTerm, prefix: configuration.valkey.keyPrefix, surroundings: surroundings)
+        cache = MemoryCache(
+            stores.shortTerm, prefix: configuration.valkey.keyPrefix, budgets: configuration.budgets,
+            surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
         outbox = OutboxWorker(

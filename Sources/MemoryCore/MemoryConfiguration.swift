@@ -60,6 +60,10 @@ public struct MemoryConfiguration: Sendable {
         public var readRecords: Duration = .milliseconds(250)
         /// The full text that answers a degraded recall.
         public var searchText: Duration = .milliseconds(400)
+        /// Reading from short-term memory within a request: past it, the cache is slower than what it saves.
+        public var readCache: Duration = .milliseconds(50)
+        /// Writing to short-term memory. What takes longer is left to the outbox.
+        public var writeCache: Duration = .milliseconds(100)
 
         /// The defaults.
         public init() {}

@@ -131,6 +131,16 @@ class Gateway:
             rss = int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
         return {"rss": rss, "fds": len(os.listdir(f"/proc/{pid}/fd")), "threads": len(os.listdir(f"/proc/{pid}/task"))}
 
+    def peak(self):
+        """The most memory that the process ever had, in MB."""
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return int(next(line for line in f if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+
+    def lines(self):
+        """What it has logged so far."""
+        with open(self.log.name, errors="replace") as f:
+            return f.read().splitlines()
+
     def end(self, number=signal.SIGTERM):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
@@ -139,11 +149,12 @@ class Gateway:
 
 
 class Embedder(ThreadingHTTPServer):
-    """An embedding provider: the same text gives the same vector, other texts others."""
+    """An embedding provider: the same text gives the same vector, other texts others. It can be slow, and refuse."""
     daemon_threads = True
 
     def __init__(self):
         super().__init__((HOST, 0), self.Handler)
+        self.status, self.delay = 200, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
         self.port = self.server_address[1]
 
@@ -159,7 +170,8 @@ class Embedder(ThreadingHTTPServer):
             inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
             data = [{"index": i, "embedding": self.vector(text)} for i, text in enumerate(inputs)]
             answer = json.dumps({"data": data, "model": body.get("model")}).encode()
-            self.send_response(200)
+            time.sleep(self.server.delay)
+            self.send_response(self.server.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -319,6 +331,33 @@ class World:
         for gateway in self.gateways:
             gateway.end(signal.SIGKILL)
         self.servers.close()
+
+
+class Follower:
+    """Follows the stream of events on a thread: the ids that were heard, and how often it was told that nothing happened."""
+
+    def __init__(self, port, query=""):
+        self.heard, self.quiet, self.ended = [], 0, False
+        self.socket = socket.create_connection((HOST, port))
+        self.socket.sendall(f"GET {API}/events/stream{query} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        try:
+            with self.socket.makefile("rb") as lines:
+                for line in lines:
+                    if line.startswith(b"id: "):
+                        self.heard.append(int(line[4:]))
+                    elif line.startswith(b":"):
+                        self.quiet += 1
+        except OSError:
+            pass
+        self.ended = True
+
+    def close(self):
+        close_sockets(self.socket)
+        self.thread.join(5)
 
 
 class Load:

@@ -105,7 +105,11 @@ struct MemoryFailureTests {
 
     @Test("Without Valkey everything is served, uncached, and nothing stale when it is back", .timeLimit(.minutes(5)))
     func valkeyDown() async throws {
-        try await TestWorld.with(own: [.valkey]) { world async throws in
+        try await TestWorld.with(own: [.valkey]) { configuration in
+            (configuration.budgets.readCache, configuration.budgets.writeCache) = (
+                .milliseconds(50), .milliseconds(100)
+            )
+        } _: { world async throws in
             try await world.withMemory { memory async throws in
                 try await memory.remember("tea at four", client: world.client)
                 let request = RecallRequest(query: "tea", clientID: world.client)

@@ -212,33 +212,28 @@ struct DeployTests {
     private func run(
         _ script: String, _ arguments: [String] = [], docker: String = "exit 0", in folder: URL,
         from scripts: URL? = nil, _ extra: [String: String] = [:]
-    ) throws -> (status: Int32, output: String, calls: [String]) {
+    ) async throws -> (status: Int32, output: String, calls: [String]) {
         let bin = folder.appendingPathComponent("bin")
         try FileManager.default.createDirectory(at: bin, withIntermediateDirectories: true)
         let shim = bin.appendingPathComponent("docker")
         try "#!/bin/bash\necho \"$*\" >> \(folder.path)/calls\n\(docker)\n".write(
             to: shim, atomically: true, encoding: .utf8)
         try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: shim.path)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/bash")
-        process.arguments = [(scripts ?? deploy).appendingPathComponent(script).path] + arguments
-        process.environment = [
+        let environment = [
             "PATH": "\(bin.path):/usr/bin:/bin:/usr/sbin:/sbin", "LOG_FILE": folder.appendingPathComponent("log").path,
         ].merging(extra) { _, new in new }
-        let output = Pipe()
-        (process.standardOutput, process.standardError) = (output, output)
-        try process.run()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
+        let path = (scripts ?? deploy).appendingPathComponent(script).path
+        let program = try await FinishedProgram.run(
+            URL(fileURLWithPath: "/bin/bash"), arguments: [path] + arguments, environment: environment)
         let calls = (try? String(contentsOf: folder.appendingPathComponent("calls"), encoding: .utf8)) ?? ""
-        return (process.terminationStatus, text, calls.split(separator: "\n").map(String.init))
+        return (program.status, program.output + program.errors, calls.split(separator: "\n").map(String.init))
     }
 
-    private func withFolder(_ test: (URL) throws -> Void) throws {
+    private func withFolder(_ test: (URL) async throws -> Void) async throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("deploy-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        try test(folder)
+        try await test(folder)
     }
 
     private static let scripts = [
@@ -246,19 +241,19 @@ struct DeployTests {
     ]
 
     @Test("Every script has help, and names an option that it does not know", arguments: scripts)
-    func help(_ script: String) throws {
-        try withFolder { folder in
-            let help = try run(script, ["--help"], in: folder)
+    func help(_ script: String) async throws {
+        try await withFolder { folder async throws in
+            let help = try await run(script, ["--help"], in: folder)
             #expect(help.status == 0 && help.output.contains("--dry-run") && help.output.contains(script))
             #expect(help.calls.isEmpty)
-            let wrong = try run(script, ["--frobnicate"], in: folder)
+            let wrong = try await run(script, ["--frobnicate"], in: folder)
             #expect(wrong.status == 1 && wrong.output.contains("--frobnicate"))
         }
     }
 
     @Test("Archon is archived, taken down and noted; a second run changes nothing")
-    func archon() throws {
-        try withFolder { folder in
+    func archon() async throws {
+        try await withFolder { folder async throws in
             let from = folder.appendingPathComponent("archon")
             try FileManager.default.createDirectory(at: from, withIntermediateDirectories: true)
             try "services: {}\n".write(
@@ -269,11 +264,11 @@ struct DeployTests {
                 "--from", from.path, "--archive", folder.appendingPathComponent("archive").path, "--inventory",
                 inventory.path,
             ]
-            let dry = try run("archon-deprecate.sh", arguments + ["--dry-run"], in: folder)
+            let dry = try await run("archon-deprecate.sh", arguments + ["--dry-run"], in: folder)
             #expect(dry.status == 0 && dry.output.contains("would run"))
             #expect(try String(contentsOf: inventory, encoding: .utf8) == "# Services\n")
             for _ in 0..<2 {
-                let result = try run("archon-deprecate.sh", arguments, in: folder)
+                let result = try await run("archon-deprecate.sh", arguments, in: folder)
                 #expect(result.status == 0 && result.output.contains("MB more are available"))
                 #expect(result.calls.contains { $0.hasSuffix(" down") })
                 #expect(result.calls.contains("rm -f archon-server"))
@@ -288,12 +283,12 @@ struct DeployTests {
     }
 
     @Test("verify stops at the first tier that fails, and says which")
-    func verify() throws {
-        try withFolder { folder in
-            let good = try run(
+    func verify() async throws {
+        try await withFolder { folder async throws in
+            let good = try await run(
                 "verify.sh", docker: "case \"$*\" in *ping) echo PONG ;; *policy) echo allkeys-lru ;; esac", in: folder)
             #expect(good.status == 0 && good.output.contains("all tiers are good"))
-            let bad = try run(
+            let bad = try await run(
                 "verify.sh",
                 docker:
                     "case \"$*\" in *ping) echo PONG ;; *policy) echo allkeys-lru ;; */health/ready) exit 22 ;; esac",
@@ -311,8 +306,8 @@ struct DeployTests {
     }
 
     @Test("deploy marks a healthy image, and puts the one before back when the new one is not healthy")
-    func rollback() throws {
-        try withFolder { folder in
+    func rollback() async throws {
+        try await withFolder { folder async throws in
             let scripts = try installed(in: folder, "POSTGRES_PASSWORD=x\n")
             // Healthy until the new image is up; then only the last good one is.
             let docker = """
@@ -324,12 +319,12 @@ struct DeployTests {
                 esac
                 case "$*" in *"up -d --no-build"*) echo "image $GATEWAY_IMAGE" >> \(folder.path)/calls ;; esac
                 """
-            let good = try run(
+            let good = try await run(
                 "deploy.sh", docker: docker, in: folder, from: scripts, ["MODE": "good", "HEALTH_SECONDS": "1"])
             #expect(good.status == 0, "\(good.output)")
             #expect(good.calls.contains("tag memory-gateway:local memory-gateway:last-good"))
             try FileManager.default.removeItem(at: folder.appendingPathComponent("calls"))
-            let bad = try run(
+            let bad = try await run(
                 "deploy.sh", docker: docker, in: folder, from: scripts, ["MODE": "bad", "HEALTH_SECONDS": "1"])
             #expect(bad.status == 1 && bad.output.contains("rolled back to the last good image"), "\(bad.output)")
             #expect(bad.calls.contains("tag sha256:before memory-gateway:last-good"))
@@ -354,7 +349,8 @@ struct DeployTests {
             let scripts = try installed(in: folder, "POSTGRES_USER=postgres\nPOSTGRES_DB=postgres\n")
             let environment = Self.environment(of: world)
             let shim = Self.shim(folder, environment)
-            let backup = try run("backup.sh", ["--to", "\(folder.path)/kept"], docker: shim, in: folder, from: scripts)
+            let backup = try await run(
+                "backup.sh", ["--to", "\(folder.path)/kept"], docker: shim, in: folder, from: scripts)
             #expect(backup.status == 0, "\(backup.output)")
             let kept = try #require(try FileManager.default.contentsOfDirectory(atPath: "\(folder.path)/kept").first)
 
@@ -367,7 +363,7 @@ struct DeployTests {
             }
             await qdrant.close()
 
-            let restore = try run(
+            let restore = try await run(
                 "restore.sh", ["\(folder.path)/kept/\(kept)", "--yes"], docker: shim, in: folder, from: scripts)
             #expect(restore.status == 0 && restore.output.contains("restored from"), "\(restore.output)")
             try await world.withMemory { memory async throws in
@@ -413,12 +409,13 @@ struct DeployTests {
     }
 
     @Test("A restore wants a backup and a yes")
-    func restore() throws {
-        try withFolder { folder in
-            #expect(try run("restore.sh", [], in: folder).status == 1)
-            #expect(try run("restore.sh", [folder.path, "--yes"], in: folder).output.contains("no postgres.dump"))
+    func restore() async throws {
+        try await withFolder { folder async throws in
+            #expect(try await run("restore.sh", [], in: folder).status == 1)
+            #expect(
+                try await run("restore.sh", [folder.path, "--yes"], in: folder).output.contains("no postgres.dump"))
             try "x".write(to: folder.appendingPathComponent("postgres.dump"), atomically: true, encoding: .utf8)
-            let unsure = try run("restore.sh", [folder.path], in: folder)
+            let unsure = try await run("restore.sh", [folder.path], in: folder)
             #expect(unsure.status == 1 && unsure.output.contains("--yes") && unsure.calls.isEmpty)
         }
     }

@@ -11,39 +11,33 @@ struct ProgramTests {
     private static let binary = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
         .appendingPathComponent("memory-gateway")
 
-    private func process(_ arguments: [String], _ world: TestWorld, _ extra: [String: String] = [:]) -> Process {
-        let process = Process()
-        process.executableURL = Self.binary
-        process.arguments = arguments
+    private func environment(_ world: TestWorld, _ extra: [String: String] = [:]) -> [String: String] {
         let configuration = world.configuration
-        process.environment = [
+        return [
             "POSTGRES_PORT": String(configuration.postgres.port), "POSTGRES_DB": configuration.postgres.database,
             "VALKEY_PORT": String(configuration.valkey.port), "VALKEY_KEY_PREFIX": configuration.valkey.keyPrefix,
             "QDRANT_URL": configuration.qdrant.url,
         ].merging(extra) { _, new in new }
-        return process
     }
 
     /// Runs the program to its end.
     private func run(
         _ arguments: [String], _ world: TestWorld, _ extra: [String: String] = [:]
-    ) throws -> (status: Int32, output: String, errors: String) {
-        let process = process(arguments, world, extra)
-        let (output, errors) = (Pipe(), Pipe())
-        (process.standardOutput, process.standardError) = (output, errors)
-        try process.run()
-        let text = output.fileHandleForReading.readDataToEndOfFile()
-        let complaints = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (
-            process.terminationStatus, String(decoding: text, as: UTF8.self),
-            String(decoding: complaints, as: UTF8.self)
-        )
+    ) async throws -> FinishedProgram {
+        try await .run(Self.binary, arguments: arguments, environment: environment(world, extra))
+    }
+
+    /// Asks a gateway to end, and waits until it has.
+    private func end(_ gateway: Process) async throws {
+        gateway.terminate()
+        try await blocking { gateway.waitUntilExit() }
     }
 
     /// Starts the gateway and waits until it is ready.
     private func serve(_ world: TestWorld, _ http: CurlClient, port: Int) async throws -> Process {
-        let process = process([], world, ["API_PORT": String(port), "LOG_LEVEL": "warning"])
+        let process = Process()
+        process.executableURL = Self.binary
+        process.environment = environment(world, ["API_PORT": String(port), "LOG_LEVEL": "warning"])
         process.standardError = FileHandle.nullDevice
         try process.run()
         try await world.eventually("the gateway is ready") {
@@ -59,15 +53,15 @@ struct ProgramTests {
     @Test("setup creates, then matches; --check tells a difference by its exit code", .timeLimit(.minutes(5)))
     func setup() async throws {
         try await TestWorld.with(own: [.qdrant]) { world async throws in
-            let missing = try run(["setup", "--check"], world)
+            let missing = try await run(["setup", "--check"], world)
             #expect(missing.status == 1)
             #expect(missing.output.contains("events: missing"))
-            let created = try run(["setup"], world)
+            let created = try await run(["setup"], world)
             #expect(created.status == 0)
             #expect(created.output.split(separator: "\n").count == 4)
             #expect(created.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": created") })
             for arguments in [["setup"], ["setup", "--check"]] {
-                let again = try run(arguments, world)
+                let again = try await run(arguments, world)
                 #expect(again.status == 0)
                 #expect(again.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": matches") })
             }
@@ -82,7 +76,7 @@ struct ProgramTests {
             let database = "fresh_\(world.client)"
             try await world.execute("CREATE DATABASE \(database)")
             for (arguments, state) in [(["--dry-run"], "pending"), ([], "applied"), ([], "present")] {
-                let result = try run(["migrate"] + arguments, world, ["POSTGRES_DB": database])
+                let result = try await run(["migrate"] + arguments, world, ["POSTGRES_DB": database])
                 #expect(result.status == 0)
                 #expect(result.output.split(separator: "\n").allSatisfy { $0.hasSuffix(": \(state)") })
                 #expect(result.output.contains("002_planner_memory_schema.sql"))
@@ -97,7 +91,7 @@ struct ProgramTests {
         ])
     func wrongSettings(_ variables: [String: String]) async throws {
         try await TestWorld.with { world async throws in
-            let result = try run([], world, variables)
+            let result = try await run([], world, variables)
             #expect(result.status != 0)
             #expect(result.errors.contains("\(try #require(variables.keys.first)) must be"))
             #expect(!result.errors.contains("s3cret") && !result.output.contains("s3cret"))
@@ -110,50 +104,40 @@ struct ProgramTests {
         try await TestWorld.with(.embedded) { world async throws in
             func run(
                 _ arguments: String..., folder: String = "a", input: String = ""
-            ) throws -> (status: Int32, output: String) {
-                let process = Process()
-                process.executableURL = Self.binary
-                process.arguments = arguments
-                process.environment = ["MEMORY_DATA_DIR": "\(world.folder)/\(folder)"]
-                let (output, source) = (Pipe(), Pipe())
-                (process.standardOutput, process.standardInput) = (output, source)
-                process.standardError = FileHandle.nullDevice
-                try process.run()
-                try source.fileHandleForWriting.write(contentsOf: Data(input.utf8))
-                try source.fileHandleForWriting.close()
-                let text = output.fileHandleForReading.readDataToEndOfFile()
-                process.waitUntilExit()
-                return (process.terminationStatus, String(decoding: text, as: UTF8.self))
+            ) async throws -> FinishedProgram {
+                try await .run(
+                    Self.binary, arguments: arguments, environment: ["MEMORY_DATA_DIR": "\(world.folder)/\(folder)"],
+                    input: input)
             }
             func json(_ text: String) throws -> JSON { try JSON.parse(Array(text.utf8)) }
 
-            let stored = try run("remember", "Tea is at four", "--tag", "habit", "--json")
+            let stored = try await run("remember", "Tea is at four", "--tag", "habit", "--json")
             #expect(stored.status == 0)
             let first = try json(stored.output)
             #expect(first["stored_in"] == ["sqlite", "embedded-vectors", "memory-cache"])
-            #expect(try run("remember", "Ada plays the piano", "-c", "2").status == 0)
-            #expect(try run("remember", "").status != 0)
-            let found = try run("recall", "when is tea?", "--json")
+            #expect(try await run("remember", "Ada plays the piano", "-c", "2").status == 0)
+            #expect(try await run("remember", "").status != 0)
+            let found = try await run("recall", "when is tea?", "--json")
             #expect(try json(found.output).array?.first?["content"] == "Tea is at four")
-            #expect(try run("recall", "tea", "-c", "3").status == 1)
-            let stats = try json(try run("stats", "--json").output)
+            #expect(try await run("recall", "tea", "-c", "3").status == 1)
+            let stats = try json(try await run("stats", "--json").output)
             #expect(stats["memories"] == 2 && stats["clients"] == 2 && stats["outbox_dead"] == 0)
-            #expect(try run("doctor").status == 0)
+            #expect(try await run("doctor").status == 0)
 
-            let lines = try run("export").output
+            let lines = try await run("export").output
             #expect(lines.split(separator: "\n").count == 2)
-            let imported = try run("import", "--json", folder: "b", input: lines + "nonsense\n")
+            let imported = try await run("import", "--json", folder: "b", input: lines + "nonsense\n")
             #expect(imported.status == 1)
             #expect(try json(imported.output) == ["stored": 2, "refused": 1])
-            let copy = try json(try run("recall", "tea", "--json", folder: "b").output).array?.first
+            let copy = try json(try await run("recall", "tea", "--json", folder: "b").output).array?.first
             #expect(copy?["content"] == "Tea is at four" && copy?["tags"] == ["habit"])
             #expect(copy?["created_at"] == first["created_at"])
-            #expect(try json(try run("reindex", "--json", folder: "b").output) == ["total": 2, "dead": 0])
+            #expect(try json(try await run("reindex", "--json", folder: "b").output) == ["total": 2, "dead": 0])
 
             let id = try #require(first["memory_id"]?.int)
-            #expect(try run("forget", "\(id)", "99").status == 1)
-            #expect(try run("recall", "tea").status == 1)
-            #expect(try run("version").output == "\(GatewayVersion.current)\n")
+            #expect(try await run("forget", "\(id)", "99").status == 1)
+            #expect(try await run("recall", "tea").status == 1)
+            #expect(try await run("version").output == "\(GatewayVersion.current)\n")
         }
     }
 
@@ -176,30 +160,20 @@ struct ProgramTests {
                 for block in text.components(separatedBy: "```sh\n").dropFirst() {
                     let command = block.components(separatedBy: "\n```")[0]
                     guard command.hasPrefix("curl ") else { continue }
-                    let shell = Process()
-                    shell.executableURL = URL(fileURLWithPath: "/bin/bash")
-                    shell.currentDirectoryURL = URL(fileURLWithPath: world.folder)
-                    shell.arguments = [
-                        "-euc",
-                        command.replacing("localhost:8090", with: "127.0.0.1:\(port)")
-                            .replacing(
-                                "curl ", with: "curl --fail-with-body --silent --show-error ", maxReplacements: 1),
-                    ]
-                    let output = Pipe()
-                    (shell.standardOutput, shell.standardError) = (output, output)
-                    try shell.run()
-                    let answer = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-                    shell.waitUntilExit()
+                    let line = command.replacing("localhost:8090", with: "127.0.0.1:\(port)")
+                        .replacing("curl ", with: "curl --fail-with-body --silent --show-error ", maxReplacements: 1)
+                    let shell = try await FinishedProgram.run(
+                        URL(fileURLWithPath: "/bin/bash"), arguments: ["-euc", line],
+                        folder: URL(fileURLWithPath: world.folder))
                     // 28: the stream's time was up.
                     let expected: Int32 = command.contains("/stream") ? 28 : 0
-                    #expect(shell.terminationStatus == expected, "\(command): \(answer)")
-                    #expect(!command.contains("/stream") || answer.contains("event: task.created"))
+                    #expect(shell.status == expected, "\(command): \(shell.output + shell.errors)")
+                    #expect(!command.contains("/stream") || shell.output.contains("event: task.created"))
                     count += 1
                 }
             }
             #expect(count > 35)
-            gateway.terminate()
-            gateway.waitUntilExit()
+            try await end(gateway)
             await http.close()
         }
     }
@@ -209,13 +183,13 @@ struct ProgramTests {
         try await TestWorld.with { world async throws in
             let http = try CurlClient(store: .postgres, connections: 2)
             let port = 20_000 + world.client / 10_000
-            let created = try run(["keys", "create", "planner", "--client", "7", "--read-only", "--json"], world)
+            let created = try await run(["keys", "create", "planner", "--client", "7", "--read-only", "--json"], world)
             let json = try JSON.parse(Array(created.output.utf8))
             let key = try #require(json["key"]?.string)
             #expect(json["clients"] == [7] && json["can_write"] == false && json["can_share"] == false)
-            let plain = try run(["keys", "create", "other"], world)
+            let plain = try await run(["keys", "create", "other"], world)
             #expect(KeyText.isWellFormed(plain.output.trimmingCharacters(in: .newlines)))
-            let listed = try run(["keys", "list"], world).output
+            let listed = try await run(["keys", "list"], world).output
             #expect(listed.contains("planner") && listed.contains("clients 7") && !listed.contains(key))
             let gateway = try await serve(world, http, port: port)
             func status(_ client: Int) async throws -> Int {
@@ -227,11 +201,10 @@ struct ProgramTests {
             }
             #expect(try await status(7) == 200)
             #expect(try await status(8) == 403)
-            #expect(try run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status == 0)
-            #expect(try run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status != 0)
+            #expect(try await run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status == 0)
+            #expect(try await run(["keys", "revoke", "\(json["id"]?.int ?? 0)"], world).status != 0)
             try await world.eventually("the running gateway knows of it") { try await status(7) == 401 }
-            gateway.terminate()
-            gateway.waitUntilExit()
+            try await end(gateway)
             await http.close()
         }
     }
@@ -245,7 +218,7 @@ struct ProgramTests {
         ])
     func help(_ command: [String]) async throws {
         try await TestWorld.with { world async throws in
-            let result = try run(command + ["--help"], world)
+            let result = try await run(command + ["--help"], world)
             #expect(result.status == 0)
             #expect(result.output.contains("USAGE: memory-gateway"))
         }
@@ -283,7 +256,7 @@ struct ProgramTests {
                     kill(first.processIdentifier, SIGKILL)
                 }
             }
-            first.waitUntilExit()
+            try await blocking { first.waitUntilExit() }
             let count = acknowledged.value.count
             #expect(count >= 100 && count < 640)
             let ids = try await world.execute("SELECT id FROM events").compactMap { $0[0].flatMap { Int64($0) } }
@@ -298,8 +271,7 @@ struct ProgramTests {
                 .post, "/collections/events/points", body: body.encoded, deadline: .after(.seconds(10)))
             #expect(Set((points.array ?? []).compactMap { $0["id"]?.int }) == Set(ids))
             await client.close()
-            second.terminate()
-            second.waitUntilExit()
+            try await end(second)
             #expect(second.terminationReason == .exit && second.terminationStatus == 0)
             await http.close()
         }

@@ -6,6 +6,15 @@ package enum FaultProxy {
     package static func with<Result>(
         target: Int, fault: String, _ test: (_ port: Int) async throws -> Result
     ) async throws -> Result {
+        let (process, port) = try await blocking { try launch(target, fault) }
+        defer {
+            // A child of the test runner may have SIGTERM blocked.
+            kill(process.processIdentifier, SIGKILL)
+        }
+        return try await test(port)
+    }
+
+    private static func launch(_ target: Int, _ fault: String) throws -> (Process, port: Int) {
         let process = Process()
         process.executableURL = TestServers.packageRoot.appendingPathComponent(".venv-test/bin/python")
         process.arguments = [
@@ -14,16 +23,9 @@ package enum FaultProxy {
         let (input, output) = (Pipe(), Pipe())
         (process.standardInput, process.standardOutput) = (input, output)
         try process.run()
-        var line = Data()
-        while let byte = try output.fileHandleForReading.read(upToCount: 1), byte != Data([0x0A]) { line += byte }
-        guard let port = Int(String(decoding: line, as: UTF8.self)) else {
+        guard let port = Int(String(decoding: try output.readLine(), as: UTF8.self)) else {
             throw TestServers.Failure(description: "the proxy did not start")
         }
-        defer {
-            // A child of the test runner may have SIGTERM blocked.
-            kill(process.processIdentifier, SIGKILL)
-            process.waitUntilExit()
-        }
-        return try await test(port)
+        return (process, port)
     }
 }

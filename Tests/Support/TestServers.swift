@@ -1,7 +1,8 @@
 package import Foundation
+import Synchronization
 
 /// Real servers for the tests, through `servers.py`. They end with the process that runs the tests, however it ends.
-package actor TestServers {
+package final class TestServers: Sendable {
     /// The one that all tests share.
     package static let shared = TestServers()
 
@@ -26,10 +27,15 @@ package actor TestServers {
         let description: String
     }
 
-    private var process: Process?
-    private let input = Pipe()
-    private let output = Pipe()
-    private var ports: [Name: Int] = [:]
+    /// The script, while one order is carried out.
+    fileprivate struct Control {
+        var process: Process?
+        let input = Pipe()
+        let output = Pipe()
+        var ports: [Name: Int] = [:]
+    }
+
+    private let control = Mutex(Control())
 
     /// The folder of this package.
     package static let packageRoot = URL(fileURLWithPath: #filePath)
@@ -37,37 +43,53 @@ package actor TestServers {
 
     /// Does something to a server, and answers its port.
     @discardableResult
-    package func perform(_ verb: Verb, _ name: Name) throws -> Int {
+    package func perform(_ verb: Verb, _ name: Name) async throws -> Int {
+        try await blocking { try self.control.withLock { try $0.perform(verb, name) } }
+    }
+
+    /// The port of a server, which is started when it is asked for first.
+    package func port(_ name: Name) async throws -> Int {
+        try await blocking { try self.control.withLock { try $0.ports[name] ?? $0.perform(.start, name) } }
+    }
+}
+
+extension TestServers.Control {
+    fileprivate mutating func perform(_ verb: TestServers.Verb, _ name: TestServers.Name) throws -> Int {
         try launch()
         let order = #"{"do": "\#(verb.rawValue)", "server": "\#(name.text)"}"# + "\n"
         try input.fileHandleForWriting.write(contentsOf: Data(order.utf8))
-        var line = Data()
-        while let byte = try output.fileHandleForReading.read(upToCount: 1), byte != Data([0x0A]) { line += byte }
+        let line = try output.readLine()
         guard let answer = try JSONSerialization.jsonObject(with: line) as? [String: Any],
             let port = answer["port"] as? Int
-        else { throw Failure(description: String(decoding: line, as: UTF8.self)) }
+        else { throw TestServers.Failure(description: String(decoding: line, as: UTF8.self)) }
         ports[name] = port
         return port
     }
 
-    /// The port of a server, which is started when it is asked for first.
-    package func port(_ name: Name) throws -> Int { try ports[name] ?? perform(.start, name) }
-
-    private func launch() throws {
+    private mutating func launch() throws {
         guard process == nil else { return }
-        let python = Self.packageRoot.appendingPathComponent(".venv-test/bin/python")
+        let python = TestServers.packageRoot.appendingPathComponent(".venv-test/bin/python")
         guard FileManager.default.isExecutableFile(atPath: python.path) else {
-            throw Failure(description: "The tests need .venv-test: run them with 'make test'")
+            throw TestServers.Failure(description: "The tests need .venv-test: run them with 'make test'")
         }
         let process = Process()
         process.executableURL = python
         process.arguments = [
-            Self.packageRoot.appendingPathComponent("Tests/Support/servers.py").path, "control",
+            TestServers.packageRoot.appendingPathComponent("Tests/Support/servers.py").path, "control",
         ]
         // When this process ends, so does the pipe, and with it the servers.
         process.standardInput = input
         process.standardOutput = output
         try process.run()
         self.process = process
+    }
+}
+
+extension Pipe {
+    /// The next line, without its end.
+    func readLine() throws -> Data {
+        var line = Data()
+        while let byte = try fileHandleForReading.read(upToCount: 1), byte != Data([0x0A]) { line += byte }
+        return line
     }
 }

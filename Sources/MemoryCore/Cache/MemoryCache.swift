@@ -13,22 +13,23 @@ import Synchronization
 /// When a new generation cannot be set, this gateway trusts no recall of that client, and no copy of its records, until it
 /// could; the outbox goes on trying for the sake of the other gateways.
 final class MemoryCache: Sendable {
-    /// Reads within a request: past it, the cache is slower than what it saves.
-    static let readTimeout: Duration = .milliseconds(50)
-    static let writeTimeout: Duration = .milliseconds(100)
-
     private static let recallLife: Duration = .seconds(3600)
     private static let recordLife: Duration = .seconds(24 * 3600)
     let store: any ShortTermStore
     private let prefix: String
+    private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
     private let misses = Counter(label: "memory_gateway_cache_misses_total")
     private let distrust = Mutex(Distrust())
 
-    init(_ store: any ShortTermStore, prefix: String, surroundings: any Surroundings) {
+    init(
+        _ store: any ShortTermStore, prefix: String, budgets: MemoryConfiguration.Budgets,
+        surroundings: any Surroundings
+    ) {
         self.store = store
         self.prefix = prefix
+        self.budgets = budgets
         self.surroundings = surroundings
     }
 
@@ -65,7 +66,7 @@ final class MemoryCache: Sendable {
         do {
             try await store.replace(
                 removing: (keys + old).map(recordKey), with: entries, publishing: publications,
-                deadline: deadline.capped(at: Self.writeTimeout))
+                deadline: deadline.capped(at: budgets.writeCache))
             distrust.withLock { $0.trust(clientIDs, asOf: known) }
         } catch {
             let written = records.map { RecordKey(id: $0.id, clientID: $0.clientID) }
@@ -102,7 +103,7 @@ final class MemoryCache: Sendable {
     /// Tells whoever listens; nobody need be there.
     func publish(_ publications: [ShortTermPublication]) async {
         try? await store.replace(
-            removing: [], with: [], publishing: publications, deadline: .after(Self.writeTimeout))
+            removing: [], with: [], publishing: publications, deadline: .after(budgets.writeCache))
     }
 
     // MARK: Recalls
@@ -121,7 +122,7 @@ final class MemoryCache: Sendable {
     }
 
     func lookUp(_ request: RecallRequest, deadline: Deadline) async -> Lookup {
-        let lookup = (try? await find(request, deadline.capped(at: Self.readTimeout))) ?? .miss(nil)
+        let lookup = (try? await find(request, deadline.capped(at: budgets.readCache))) ?? .miss(nil)
         if case .hit = lookup { hits.increment() } else { misses.increment() }
         return lookup
     }
@@ -162,7 +163,7 @@ final class MemoryCache: Sendable {
         if let expiry { life = min(life, .microseconds(expiry.microseconds &- surroundings.now.microseconds)) }
         if life > .zero { entries.append(entry(answer, ticket, clientID, life)) }
         guard !entries.isEmpty else { return }
-        try? await store.set(entries, deadline: .after(Self.writeTimeout))
+        try? await store.set(entries, deadline: .after(budgets.writeCache))
     }
 
     private func entry(
@@ -187,7 +188,7 @@ final class MemoryCache: Sendable {
     /// Records that are kept here; for when the primary store does not answer.
     func records(_ keys: [RecordKey], deadline: Deadline) async -> [MemoryRecord] {
         guard !keys.isEmpty, !distrust.withLock({ distrust in keys.contains { distrust.contains($0.clientID) } }),
-            let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: Self.readTimeout))
+            let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: budgets.readCache))
         else { return [] }
         return zip(keys, found.values).compactMap { key, bytes in
             guard let bytes,
@@ -206,7 +207,7 @@ final class MemoryCache: Sendable {
 
     func vector(_ text: String, model: String, clientID: Int, deadline: Deadline) async -> [Float]? {
         let key = vectorKey(text, model, clientID)
-        guard let found = try? await store.get([key], deadline: deadline.capped(at: Self.readTimeout)),
+        guard let found = try? await store.get([key], deadline: deadline.capped(at: budgets.readCache)),
             let bytes = found.values[0],
             let payload = CacheEnvelope.open(bytes, clientID: clientID, key: key)?.payload,
             payload.count == Limits.dimensions * 4
@@ -217,7 +218,7 @@ final class MemoryCache: Sendable {
     /// Keeps the vector of a question that had no answer to keep.
     func keep(_ vector: QueryVector, of clientID: Int) async {
         guard vector.isNew else { return }
-        try? await store.set([entry(vector, clientID)], deadline: .after(Self.writeTimeout))
+        try? await store.set([entry(vector, clientID)], deadline: .after(budgets.writeCache))
     }
 
     private func entry(_ vector: QueryVector, _ clientID: Int) -> ShortTermEntry {
