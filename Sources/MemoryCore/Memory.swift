@@ -36,6 +36,7 @@ public final class Memory: Sendable {
     let ghosts = Counter(label: "memory_gateway_recall_ghosts_total")
     let healthChecks = HealthChecks()
     let signals: EventSignals
+    let horizon: EventHorizon
     /// What was found at the start, for ``warnings``.
     let warned = Mutex<[String]>([])
     let keys: KeyRing
@@ -62,6 +63,7 @@ public final class Memory: Sendable {
         startedAt = surroundings.instant
         localRates = EmbeddedCache(maxBytes: 8 << 20, surroundings: surroundings)
         signals = EventSignals(surroundings)
+        horizon = EventHorizon(database: database, signals: signals, surroundings: surroundings)
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
         keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)

@@ -437,6 +437,48 @@ struct SubjectRouteTests {
         }
     }
 
+    @Test("One follower too many is told so, before the answer begins", .timeLimit(.minutes(5)))
+    func tooManyFollow() async throws {
+        try await TestGateway.with(.embedded) { gateway async throws in
+            let memory = gateway.memory
+            let following = Shared(0)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<256 {
+                    group.addTask {
+                        let isFirst = Shared(true)
+                        try await memory.follow { _ in
+                            if isFirst.value { following.withLock { $0 += 1 } }
+                            isFirst.value = false
+                        }
+                    }
+                }
+                try await gateway.world.eventually("all follow") { following.value == 256 }
+                let one = try await gateway.get("\(api)/events/stream")
+                #expect(one.status == 503 && one.json["code"] == "unavailable")
+                #expect(one.headers[.retryAfter] != nil)
+                group.cancelAll()
+            }
+            // Their places are free again, and one that was never read is given back as well.
+            for _ in 0..<300 {
+                #expect(try await gateway.send(.head, "\(api)/events/stream", readsBody: false).status == 200)
+            }
+        }
+    }
+
+    @Test("A store that fails ends the stream with an error, not as if it were complete", .timeLimit(.minutes(5)))
+    func streamOfAFailingStore() async throws {
+        try await TestGateway.with(own: [.postgres]) { gateway async throws in
+            _ = try await gateway.memory.log(EventDraft(type: "a", source: "s"))
+            async let stream = gateway.send(.get, "\(api)/events/stream", headers: [.lastEventID: "0"])
+            try await gateway.world.eventually("it follows") { gateway.memory.signals.followers == 1 }
+            try await gateway.world.perform(.kill, .postgres)
+            let text = try await stream.text
+            let last = text.split(separator: "\n\n").last.map(String.init) ?? ""
+            #expect(last.hasPrefix("event: error\ndata: {\"error\":\"Primary storage unavailable"), "\(last)")
+            #expect(try await gateway.get("\(api)/events/stream").status == 503)
+        }
+    }
+
     // MARK: Templates
 
     @Test("Templates have versions; the old ones stay", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)

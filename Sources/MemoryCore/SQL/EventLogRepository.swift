@@ -41,8 +41,8 @@ struct EventLogRepository {
         return try rows.map(Self.event)
     }
 
-    /// Events after an id, oldest first.
-    func after(_ id: Int64, _ filter: EventFilter, limit: Int) throws(MemoryError) -> [Event] {
+    /// Events after an id and up to another, oldest first.
+    func after(_ id: Int64, upTo end: Int64, _ filter: EventFilter, limit: Int) throws(MemoryError) -> [Event] {
         let rows = try session.query(
             """
             SELECT id, event_type, event_source, client_id, #json(payload), #json(metadata), #time(created_at)
@@ -50,16 +50,62 @@ struct EventLogRepository {
             WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR event_type = $2)
                 AND (#text($3) IS NULL OR event_source = $3)
                 AND (#bigint($4) IS NULL OR created_at >= #moment($4))
-                AND (#bigint($5) IS NULL OR created_at <= #moment($5)) AND id > $6
-            ORDER BY id LIMIT $7
-            """, Self.values(filter) + [.int(id), .int(Int64(limit))])
+                AND (#bigint($5) IS NULL OR created_at <= #moment($5)) AND id > $6 AND id <= $7
+            ORDER BY id LIMIT $8
+            """, Self.values(filter) + [.int(id), .int(end), .int(Int64(limit))])
         return try rows.map(Self.event)
     }
 
-    /// The id of the newest event; 0 when there is none.
-    func newest() throws(MemoryError) -> Int64 {
-        try session.query("SELECT coalesce(max(id), 0) FROM events", []).first?.int(0) ?? 0
+    /// The ids after one and up to another.
+    func ids(after id: Int64, upTo end: Int64) throws(MemoryError) -> [Int64] {
+        try session.query("SELECT id FROM events WHERE id > $1 AND id <= $2", [.int(id), .int(end)])
+            .map { row throws(MemoryError) in try row.int(0) }
     }
+
+    // MARK: What is settled
+
+    /// What can be seen of the ids that were given.
+    struct Sight {
+        /// The newest event, as long as its id was given by the sequence.
+        let newest: Int64
+        /// The highest id that was given.
+        let given: Int64
+        /// The transactions that may still bring an event with a lower id.
+        let holders: [String]
+    }
+
+    /// Reads the newest event, and after it who may still bring a lower one: in this order, or a transaction that ends between
+    /// the two is seen by neither.
+    func sight() throws(MemoryError) -> Sight {
+        let rows = try session.query(Self.newest, [])
+        guard let row = rows.first else { throw .badReply(.postgres, "no newest event") }
+        let (newest, given) = (try row.int(0), try row.int(1))
+        guard session.dialect == .postgres else { return Sight(newest: newest, given: given, holders: []) }
+        let holders = try session.query(Self.holders, [])
+            .map { row throws(MemoryError) in try row.text(0) }
+        return Sight(newest: newest, given: given, holders: holders)
+    }
+
+    // Another program may insert with an id of its own choosing, far above the sequence: that says nothing of what is below.
+    private static let newest = SQL(
+        postgres: """
+            SELECT least(seen.id, given.id), greatest(seen.id, given.id)
+            FROM (SELECT coalesce(max(id), 0)::bigint AS id FROM events) AS seen,
+                (SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass) AS id) AS given
+            """,
+        // One writer: ids are given in the order of commits.
+        sqlite: """
+            SELECT coalesce(max(id), 0), max(coalesce(max(id), 0),
+                coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)) FROM events
+            """)
+
+    /// `nextval` locks the sequence until the transaction has ended; pg_dump reads it, which is another lock.
+    private static let holders: SQL = """
+        SELECT virtualtransaction FROM pg_locks
+        WHERE locktype = 'relation' AND granted AND mode NOT IN ('AccessShareLock', 'RowShareLock')
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND relation = coalesce(pg_get_serial_sequence('events', 'id')::regclass, 'events'::regclass)
+        """
 
     func statistics(_ filter: EventFilter) throws(MemoryError) -> EventStatistics {
         let byType = try counts(

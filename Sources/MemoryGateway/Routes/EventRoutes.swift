@@ -1,8 +1,5 @@
 import Hummingbird
 import MemoryCore
-import NIOCore
-import ServiceLifecycle
-import Synchronization
 
 enum EventRoutes {
     private static let path = "/api/v1/memory/events"
@@ -49,9 +46,16 @@ enum EventRoutes {
             tenancy: .optionalClient(.query), writes: false, parameters: [type, source],
             answers: [
                 Endpoint.Answer(
-                    status: .ok, schema: nil, text: "One event each: `id`, `event` (its type), `data` (as JSON).",
+                    status: .ok, schema: nil,
+                    text: """
+                        One event each: `id`, `event` (its type), `data` (as JSON). An `event: error` without an id, whose \
+                        data is an error, is the end: go on with `Last-Event-ID`.
+                        """,
                     contentType: "text/event-stream")
-            ], handle: stream),
+            ]
+        ) { call in
+            try await EventStreamRoute.response(call, try EventFilter(call))
+        },
         Endpoint(
             method: .get, path: path + "/{id}", tag: "Events", summary: "One event", tenancy: .optionalClient(.query),
             writes: false, parameters: [.path("id", Schema.rowID, "The event's id.", example: 42)],
@@ -60,47 +64,6 @@ enum EventRoutes {
             .json(try await call.memory.event(try call.id("id"), client: call.client).json.encoded)
         },
     ]
-
-    // MARK: The stream
-
-    @Sendable private static func stream(_ call: Call) async throws -> Response {
-        let filter = try EventFilter(call)
-        var after: Int64?
-        if let id = call.request.headers[.lastEventID] {
-            guard let number = Int64(id), number >= 0 else {
-                throw MemoryError(invalid: "Last-Event-ID must be the id of an event", field: "Last-Event-ID")
-            }
-            after = number
-        }
-        let (memory, position) = (call.memory, after)
-        let body = ResponseBody { writer in
-            // A shutdown waits for requests, and this one would never end by itself.
-            let isEnding = Atomic(false)
-            try? await withGracefulShutdownHandler {
-                try await memory.follow(filter, after: position) { events in
-                    guard !isEnding.load(ordering: .relaxed) else { throw CancellationError() }
-                    var buffer = ByteBuffer()
-                    // A comment keeps proxies from closing a quiet connection.
-                    if events.isEmpty { buffer.writeString(": \n\n") }
-                    for event in events { write(event, to: &buffer) }
-                    try await writer.write(buffer)
-                }
-            } onGracefulShutdown: {
-                isEnding.store(true, ordering: .relaxed)
-            }
-            try await writer.finish(nil)
-        }
-        return Response(
-            status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-cache"], body: body)
-    }
-
-    private static func write(_ event: Event, to buffer: inout ByteBuffer) {
-        // A type may hold a line break, which would end the field.
-        let type = event.type.map { $0.isNewline ? " " : $0 }
-        buffer.writeString("id: \(event.id)\nevent: \(String(type))\ndata: ")
-        buffer.writeBytes(event.json.encoded)
-        buffer.writeString("\n\n")
-    }
 
     static let schemas: [(String, JSON)] = [
         (
@@ -157,7 +120,7 @@ extension EventFilter {
 }
 
 extension Event {
-    fileprivate var json: JSON {
+    var json: JSON {
         [
             "id": .int(id), "event_type": .string(type), "event_source": .string(source),
             "client_id": .optional(clientID), "payload": payload, "metadata": metadata,
