@@ -2,6 +2,9 @@
 """Measures the gateway against the floor of the machine, in the same run, and prints a table of ratios.
 
   servers.py run -- bench.py GATEWAY BARE_SERVER [--stand-ins DIR] [--seconds 4] [--rounds 3] [--only TEXT] [--long]
+  servers.py run -- bench.py GATEWAY BARE_SERVER --against BINARY [--stand-ins DIR] [--rounds 9]
+
+With --against, only two builds are compared, by their processor time for a request; more than 2 % is a failure.
 
 PostgreSQL and Valkey are real. With --stand-ins (../shared/bench) the vector store and the embedding provider are canned
 and fast, so that the gateway is measured and not them; without, the real Qdrant engine behind its Python front serves, and
@@ -169,7 +172,7 @@ def main():
     p.add_argument("gateway"); p.add_argument("bare")
     p.add_argument("--stand-ins"); p.add_argument("--seconds", type=int, default=4); p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--only", default=""); p.add_argument("--long", action="store_true", help="the million of mixed requests, and of events")
-    p.add_argument("--output")
+    p.add_argument("--output"); p.add_argument("--against", help="another build, to be compared with in rounds of a second")
     a = p.parse_args()
     BIN = sorted(__import__("glob").glob("/usr/lib/postgresql/*/bin"))[-1]
     work = tempfile.mkdtemp(prefix="memory-bench-")
@@ -178,6 +181,10 @@ def main():
     try:
         if a.stand_ins:
             children, extra = start_stand_ins(a.stand_ins, work)
+        if a.against:
+            import against
+            against.bench.BIN = BIN
+            sys.exit(not against.compare(a.gateway, a.against, extra, children, max(5, a.rounds), 1))
         gateway = Gateway(a.gateway, extra)
         # Ids 1…100 are what the stand-in finds.
         for start in range(0, 128, 64):
@@ -294,7 +301,8 @@ request = function() counter = counter + 1
                 g.stop()
             table.ratio("embedded: remember ÷ sqlite3's single inserts", rates, floor, 1, 5)
     finally:
-        for child in children + RUNNING:
+        running = RUNNING + (sys.modules["bench"].RUNNING if "bench" in sys.modules else [])
+        for child in children + running:
             child.kill()
         shutil.rmtree(work, ignore_errors=True)
     print("\n" + table.markdown())

@@ -28,6 +28,24 @@ refuse 'Time and chance beside Surroundings:' 'Timestamp\.now|ContinuousClock\.n
     "$core"/Memory*.swift "$core"/{Cache,Outbox}
 refuse 'Tests that wait instead of knowing:' 'usleep\(|\bsleep\([0-9]|\.disabled\(\)' Tests
 
+# Every test that the reliability page names is there: `Suite.test`, `.test` of the suite before, `rows.name`, `file.py`.
+page=docs/reliability.md
+unknown() { echo "$page names what is not there: $1" >&2; failed=1; }
+suite='' files=''
+while read -r name; do
+    case $name in
+        rows.*) grep -rqE --include='*.py' "^def ${name#rows.}\(" Tests/Chaos/rows || unknown "$name" ;;
+        *.py) [ -n "$(find Tests -name "$name")" ] || unknown "$name" ;;
+        *)
+            [ -n "${name%%.*}" ] && suite=${name%%.*} && files=$(grep -rlE --include='*.swift' "(struct|extension) $suite\b" Tests
+                find Tests -name "$suite.swift")
+            # shellcheck disable=SC2086
+            { [ -n "$files" ] && { [ "${name#*.}" = "$name" ] || grep -qE "func ${name#*.}\(" $files; }; } || unknown "$suite.${name#*.}"
+            ;;
+    esac
+done < <(sed '/<!-- chaos -->/,/<!-- end -->/d' $page | grep -oE '`[^` ]+`' | tr -d '`' |
+    grep -E '^([A-Z][A-Za-z]*Tests(\.[a-zA-Z]+)?|\.[a-zA-Z]+|rows\.[a-z_]+|[a-z_]+\.py)$')
+
 for previous in migrations/*.sql; do
     case $(basename "$previous") in
         [0-9][0-9][0-9]_*.sql) ;;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Breaks everything that can break, and counts what did not hold.
 
-  chaos.py GATEWAY [--long] [--only N6,row5] [--seed 1] [--output docs/reliability.md]
+  chaos.py GATEWAY [--long] [--only N6,row5,stalled] [--seed 1] [--output docs/reliability.md]
 
 With --only, the numbers measured take the place of theirs in the page.
 
-Starts PostgreSQL, Valkey and Qdrant by itself, measures the numbers N1 to N15, provokes the rows of the fault catalogue that
+Starts PostgreSQL, Valkey and Qdrant by itself, measures the numbers N1 to N16, provokes the rows of the fault catalogue that
 need a process, a socket or a disk to fail, and writes both tables between the marks of the page. Some ten minutes; --long
 is hours of the same: 200 rounds of each kill, a million requests. Exits with 1 when anything did not hold.
 """
@@ -52,6 +52,7 @@ def measurements(world, a):
         "N13": lambda: measures.shutdowns(world, 100 if long else 20),
         "N14": lambda: measures.overload(world),
         "N15": lambda: measures.torture(world, 1),
+        "N16": lambda: measures.stream(world, 100_000 if long else 20_000),
     }
 
 
@@ -93,8 +94,8 @@ def main():
         for result in results[shown:]:
             print(result.row(), flush=True)
     for row in rows.ROWS:
-        number = row.__doc__.partition(":")[0]
-        if wanted and f"row{number}" not in wanted:
+        number = rows.name(row)
+        if wanted and not wanted & {f"row{number}", row.__name__}:
             continue
         try:
             run(f"row {number}", a, row)

@@ -1,9 +1,16 @@
 """Rows of the fault catalogue that need a process, a socket or a disk to fail: each function provokes one and asserts what must
-follow. The others are Swift tests (docs/reliability.md names them)."""
-from rows import disk, edge, network, postgres, process, stores
+follow; the first words of its description name it, most by the number in the catalogue. The others are Swift tests
+(docs/reliability.md names them)."""
+from rows import access, crowds, disk, edge, network, postgres, process, stores, stream
 
-ROWS = [network.slow_network, network.reset_connections, network.link_down, disk.disk_full, disk.disk_error,
-        postgres.too_many_connections, postgres.wrong_password, postgres.schema_missing, postgres.failover,
-        postgres.idle_in_transaction, stores.applied_then_killed, stores.changed_model, network.silent_names,
-        process.jumping_clock, process.few_files, stores.everything_down, edge.client_gone, edge.slow_clients,
-        edge.large_heads, edge.smuggling, disk.embedded_disk_full]
+
+def name(row):
+    return row.__doc__.partition(":")[0]
+
+
+def order(row):
+    return (0, int(name(row))) if name(row).isdigit() else (1, 0)
+
+
+ROWS = sorted([row for file in (network, disk, postgres, stores, process, edge, crowds, access, stream) for row in file.ROWS],
+              key=order)

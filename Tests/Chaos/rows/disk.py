@@ -117,3 +117,6 @@ def embedded_disk_full(world):
     finally:
         gateway.end(signal.SIGKILL)
         subprocess.run(["umount", folder])
+
+
+ROWS = [disk_full, disk_error, embedded_disk_full]

@@ -97,3 +97,6 @@ def smuggling(world):
         answer = raw(gateway, data, 2)
         expect(answer.count(b"HTTP/1.1 200") == 0 or name == "a folded header" and b"HTTP/1.1 4" in answer, name, answer[:300])
     expect(gateway.ask("GET", "/health/live").status == 200, "it is gone")
+
+
+ROWS = [client_gone, slow_clients, large_heads, smuggling]

@@ -126,3 +126,6 @@ def silent_names(world):
         expect(after["threads"] <= before["threads"] + 12, "threads pile up", before, after)
     finally:
         silent.close()
+
+
+ROWS = [slow_network, reset_connections, link_down, silent_names]

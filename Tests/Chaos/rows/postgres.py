@@ -154,3 +154,6 @@ def idle_in_transaction(world):
             time.sleep(0.05)
     expect(load.since() and all(r.status in (200, 207) for r in load.since()), [r for r in load.since() if r.status not in (200, 207)][:2])
     expect(worst < 0.1, f"a transaction waited {worst * 1000:.0f} ms")
+
+
+ROWS = [too_many_connections, wrong_password, schema_missing, failover, idle_in_transaction]
