@@ -9,7 +9,7 @@ import termios
 import time
 
 from rows.checks import cpu, expect, serves
-from world import HOST, Client, Load
+from world import API, HOST, Client, Load
 
 CLOCK = r"""
 #define _GNU_SOURCE
@@ -130,18 +130,19 @@ def stalled(world):
         client.remember(1, f"stall {i}")
 
     def mixed(c, n, i):
-        time.sleep(0.005)
-        if i % 4 == 0:
+        if i % 6 == 0:
             return c.remember(1 + n, f"stalled {n} {i}")
-        return c.recall(1 + n, f"stall {i % 40}" if i % 4 < 3 else f"stall {n} {i}")
+        if i % 6 == 1:
+            return c.ask("GET", f"{API}/sessions/s{n}/messages?client_id=1")
+        return c.recall(1 + n, f"stall {i % 40}" if i % 6 < 4 else f"stall {n} {i}")
 
     with Load(gateway.port, 16, mixed) as load:
         time.sleep(1)
-        for _ in range(20):
+        for _ in range(60):
             gateway.process.send_signal(signal.SIGSTOP)
             time.sleep(world.random.uniform(0.1, 0.5))
             gateway.process.send_signal(signal.SIGCONT)
-            time.sleep(0.3)
+            time.sleep(world.random.uniform(0.02, 0.12))
     replies = load.since()
     refused = [r for r in replies if r.status not in (200, 207)]
     expect(len(replies) > 500 and not refused, f"{len(refused)} of {len(replies)}, such as", refused[:2])
