@@ -266,7 +266,7 @@ struct MemoryFailureTests {
                         }
                     }
                     group.addTask {
-                        while acknowledged.withLock({ $0.count }) < 40 { await Task.yield() }
+                        try await world.eventually("forty are stored") { acknowledged.value.count >= 40 }
                         try await world.perform(.kill, .postgres)
                         try await world.perform(.start, .postgres)
                     }

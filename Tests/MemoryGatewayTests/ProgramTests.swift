@@ -145,7 +145,7 @@ struct ProgramTests {
     func examples() async throws {
         try await TestWorld.with(.embedded) { world async throws in
             let http = try CurlClient(store: .sqlite, connections: 2)
-            let port = 20_000 + world.client / 10_000
+            let port = try freePort()
             try FileManager.default.createDirectory(atPath: world.folder, withIntermediateDirectories: true)
             let gateway = Process()
             gateway.executableURL = Self.binary
@@ -182,7 +182,7 @@ struct ProgramTests {
     func keys() async throws {
         try await TestWorld.with { world async throws in
             let http = try CurlClient(store: .postgres, connections: 2)
-            let port = 20_000 + world.client / 10_000
+            let port = try freePort()
             let created = try await run(["keys", "create", "planner", "--client", "7", "--read-only", "--json"], world)
             let json = try JSON.parse(Array(created.output.utf8))
             let key = try #require(json["key"]?.string)
@@ -230,7 +230,7 @@ struct ProgramTests {
     func killed() async throws {
         try await TestWorld.with { world async throws in
             let http = try CurlClient(store: .postgres, connections: 32)
-            let port = 20_000 + world.client / 10_000
+            let port = try freePort()
             let first = try await serve(world, http, port: port)
             let acknowledged = Shared<Set<Int64>>([])
             await withTaskGroup(of: Void.self) { group in
@@ -247,13 +247,13 @@ struct ProgramTests {
                             guard let reply, reply.status == 200 || reply.status == 207,
                                 let id = (try? JSON.parse(reply.body))?["memory_id"]?.int
                             else { continue }
-                            acknowledged.withLock { _ = $0.insert(id) }
+                            let count = acknowledged.withLock { acknowledged in
+                                acknowledged.insert(id)
+                                return acknowledged.count
+                            }
+                            if count == 100 { kill(first.processIdentifier, SIGKILL) }
                         }
                     }
-                }
-                group.addTask {
-                    while acknowledged.withLock({ $0.count }) < 100 { await Task.yield() }
-                    kill(first.processIdentifier, SIGKILL)
                 }
             }
             try await blocking { first.waitUntilExit() }
