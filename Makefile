@@ -11,7 +11,7 @@ EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
 RELEASE := swift build -c release --static-swift-stdlib
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
-.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling simulate tsan asan fuzz chaos embedded-bench clean
+.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling simulate tsan asan fuzz chaos limits embedded-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -87,6 +87,10 @@ fuzz: deps ## Let libFuzzer look for inputs that trap, under the address sanitiz
 chaos: build test-deps ## Break everything that can break, and write what held to docs/reliability.md (ten minutes; CHAOS=--long: hours)
 	@scripts/install-packages.sh bench
 	$(PYTHON) Tests/Chaos/chaos.py .build/release/memory-gateway --output docs/reliability.md $(CHAOS)
+
+limits: build test-deps ## Half a processor and 200 MB, from 8 to 512 connections; writes docs/reliability.md (two minutes; LIMITS=--verbose)
+	@scripts/install-packages.sh bench
+	$(PYTHON) Tests/Chaos/limits.py .build/release/memory-gateway --output docs/reliability.md $(LIMITS)
 
 embedded-bench: build ## Measure the embedded gateway: speed, memory, and what kill -9 costs (some five minutes)
 	python3 Tests/Support/embedded_bench.py .build/release/memory-gateway

@@ -128,7 +128,7 @@ struct RouteTests {
             (#"{"client_id": true, "content": "x"}"#, 400, "client_id"),
             (#"{"client_id": 1, "content": ""}"#, 400, "content"),
             (#"{"client_id": 1, "content": 7}"#, 400, "content"),
-            (#"{"client_id": 1, "content": "a\u0000b"}"#, 400, nil),
+            (#"{"client_id": 1, "content": "a\u0000b"}"#, 400, "content"),
             (#"{"client_id": 1, "client_id": 2, "content": "x"}"#, 400, nil),
             (#"{"client_id": 1, "content": "x", "tags": "a"}"#, 400, "tags"),
             (#"{"client_id": 1, "content": "x", "tags": [1]}"#, 400, "tags"),

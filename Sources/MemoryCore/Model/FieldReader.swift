@@ -89,22 +89,6 @@ package struct FieldReader {
     }
 }
 
-extension JSONObject {
-    /// The object of a request's body.
-    ///
-    /// - Throws: ``MemoryError`` with `invalid_request`, saying where the text stops being acceptable JSON.
-    package init(request bytes: [UInt8]) throws(MemoryError) {
-        let json: JSON
-        do {
-            json = try JSON.parse(bytes)
-        } catch {
-            throw .invalid("The body is not acceptable JSON: \(error.reason) at byte \(error.offset)")
-        }
-        guard let object = json.object else { throw .invalid("The body must be a JSON object") }
-        self = object
-    }
-}
-
 extension MemoryError {
     /// An error of a request that never reached the memory.
     package init(invalid message: String, field: String? = nil) { self = .invalid(message, field: field) }

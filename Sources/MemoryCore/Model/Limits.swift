@@ -7,6 +7,8 @@ package enum Limits {
     static let typeCharacters = 50
     static let tags = 64
     static let metadataBytes = 16_384
+    /// How many members a recall's metadata filter may have: each is looked up in every record that is found.
+    package static let filterMembers = 32
     static let batch = 256
     static let results = 1...100
     static let clientIDs = 1...Int(Int32.max)
@@ -112,13 +114,13 @@ extension MemoryDraft {
 }
 
 extension JSONObject {
-    fileprivate var containsNUL: Bool {
+    var containsNUL: Bool {
         members.contains { $0.key.utf8.contains(0) || $0.value.containsNUL }
     }
 }
 
 extension JSON {
-    fileprivate var containsNUL: Bool {
+    var containsNUL: Bool {
         switch self {
         case .string(let text): text.utf8.contains(0)
         case .array(let elements): elements.contains(where: \.containsNUL)

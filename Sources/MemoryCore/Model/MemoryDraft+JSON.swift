@@ -70,6 +70,7 @@ extension MemoryDraft {
         return items.map { item in
             Result { () throws(MemoryError) in
                 guard var object = item.object else { throw .invalid("a memory must be an object", field: "memories") }
+                try object.refuseNUL()
                 if let client, object["client_id"] == nil { object["client_id"] = .int(Int64(client)) }
                 return try MemoryDraft(object)
             }

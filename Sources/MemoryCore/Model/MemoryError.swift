@@ -26,6 +26,8 @@ public struct MemoryError: Error, Sendable {
         public static let forbidden = Code("forbidden")
         /// Too many calls; ``MemoryError/retryAfter`` says how long to wait.
         public static let rateLimited = Code("rate_limited")
+        /// More is asked for than can be done in time; nothing was begun. ``MemoryError/retryAfter`` says how long to wait.
+        public static let overloaded = Code("overloaded")
         /// A store cannot be reached, is overloaded, or refuses to serve.
         public static let unavailable = Code("unavailable")
         /// A deadline passed.
@@ -120,6 +122,11 @@ extension MemoryError: CustomStringConvertible, CustomDebugStringConvertible {
 extension MemoryError {
     static func invalid(_ message: String, field: String? = nil) -> MemoryError {
         MemoryError(.invalidRequest, message, field: field)
+    }
+
+    /// A call that was refused before anything was begun. Seconds are added where it is answered: a moment is enough.
+    package static func overloaded(_ message: String) -> MemoryError {
+        MemoryError(.overloaded, message, isRetriable: true, retryAfter: .zero)
     }
 
     static func unavailable(_ store: Store, _ detail: String, driverCode: String? = nil) -> MemoryError {

@@ -89,6 +89,9 @@ public struct RecallFilter: Sendable {
         if let type { try Limits.check(type: type) }
         if let sessionID { try Limits.check(sessionID, "session_id", maxBytes: Limits.identifierBytes) }
         try Limits.check(tags: tags)
+        guard metadata.members.count <= Limits.filterMembers else {
+            throw .invalid("metadata must have at most \(Limits.filterMembers) members", field: "metadata")
+        }
         try Limits.check(metadata: metadata)
     }
 

@@ -18,43 +18,6 @@ public enum JSON: Sendable {
     case object(JSONObject)
 }
 
-/// The members of a JSON object, in the order they were given.
-public struct JSONObject: Sendable {
-    /// One key with its value.
-    public struct Member: Sendable {
-        /// The key.
-        public var key: String
-        /// Its value.
-        public var value: JSON
-    }
-
-    /// All members, in order.
-    public private(set) var members: [Member]
-
-    /// Makes an object of members whose keys differ.
-    init(members: [Member]) { self.members = members }
-
-    /// An object without members.
-    public init() { self.init(members: []) }
-
-    /// The value of a key; setting nil removes it.
-    public subscript(key: String) -> JSON? {
-        get { members.first { $0.key.hasSameBytes(as: key) }?.value }
-        set {
-            let index = members.firstIndex { $0.key.hasSameBytes(as: key) }
-            switch (index, newValue) {
-            case (let index?, let value?): members[index].value = value
-            case (let index?, nil): members.remove(at: index)
-            case (nil, let value?): members.append(Member(key: key, value: value))
-            case (nil, nil): break
-            }
-        }
-    }
-
-    /// Whether there are no members.
-    public var isEmpty: Bool { members.isEmpty }
-}
-
 extension JSON: Equatable {
     /// Compares by value: numbers as numbers, strings by their bytes, objects without regard to order.
     public static func == (left: JSON, right: JSON) -> Bool {
@@ -69,21 +32,6 @@ extension JSON: Equatable {
         case (.object(let a), .object(let b)): a == b
         default: false
         }
-    }
-}
-
-extension JSONObject: Equatable {
-    /// Whether both have the same keys with the same values, in any order.
-    public static func == (left: JSONObject, right: JSONObject) -> Bool {
-        left.members.count == right.members.count && left.members.allSatisfy { right[$0.key] == $0.value }
-    }
-}
-
-extension JSONObject: ExpressibleByDictionaryLiteral {
-    /// Makes an object; of a key that is given twice, the last value counts.
-    public init(dictionaryLiteral elements: (String, JSON)...) {
-        self.init()
-        for (key, value) in elements { self[key] = value }
     }
 }
 

@@ -3,28 +3,76 @@ extension JSON {
     struct ParseError: Error {
         let reason: String
         let offset: Int
+        /// Whether the text may be acceptable, but is more than there is room for now.
+        var isOutOfRoom = false
+    }
+
+    /// What a text may hold.
+    struct ParseLimits {
+        /// The number of arrays and objects around a value, at most; it bounds the stack.
+        var maxDepth = 32
+        /// How many values there may be in all; it bounds memory, of which a value of two bytes takes 24 and more.
+        var maxValues = 1 << 20
+        /// Whether strings may hold NUL, for a reader that says where it was.
+        var allowsNUL = false
+        /// Asks for so many more bytes of memory, before they are used; false ends the parsing. What is built takes up to
+        /// the text's own size without asking.
+        var reserve: ((Int) -> Bool)?
     }
 
     /// Parses one JSON text.
     ///
     /// Stricter than RFC 8259 asks, because what is accepted here must survive every store unchanged: bytes must be
     /// UTF-8, no string may hold NUL, no key may come twice, nesting ends at `maxDepth`, numbers must be finite doubles.
-    ///
-    /// `maxDepth` is the number of arrays and objects around a value, at most; it bounds the stack.
     static func parse(_ bytes: [UInt8], maxDepth: Int = 32) throws(ParseError) -> JSON {
-        var parser = JSONParser(bytes: bytes, maxDepth: maxDepth)
-        return try parser.document()
+        try parse(bytes, limits: ParseLimits(maxDepth: maxDepth)).value
+    }
+
+    /// Parses one JSON text within limits, and says whether a string in it holds NUL.
+    static func parse(
+        _ bytes: [UInt8], limits: ParseLimits
+    ) throws(ParseError) -> (value: JSON, holdsNUL: Bool) {
+        var parser = JSONParser(bytes: bytes, limits: limits)
+        let value = try parser.document()
+        return (value, parser.holdsNUL)
     }
 }
 
 private struct JSONParser {
     let bytes: [UInt8]
-    let maxDepth: Int
+    let limits: JSON.ParseLimits
     var position = 0
+    var holdsNUL = false
+    private var values = 0
+    /// How much memory what was built takes, about, and how much of it needs no asking any more.
+    private var weight = 0
+    private var granted: Int
 
-    init(bytes: [UInt8], maxDepth: Int) {
+    /// What an array or object takes beside its values, and a member beside its own: its key, and its place.
+    private static let container = 64
+    private static let member = 64
+    /// What a string takes that does not fit into its value.
+    private static let longString = 32
+
+    /// How much is asked for at once.
+    private static let step = 1 << 18
+
+    init(bytes: [UInt8], limits: JSON.ParseLimits) {
         self.bytes = bytes
-        self.maxDepth = maxDepth
+        self.limits = limits
+        granted = max(bytes.count, Self.step)
+    }
+
+    /// Counts what is about to be built.
+    private mutating func count(values: Int, bytes: Int) throws(JSON.ParseError) {
+        self.values += values
+        guard self.values <= limits.maxValues else { throw failure("more than \(limits.maxValues) values") }
+        weight += bytes
+        guard weight > granted, let reserve = limits.reserve else { return }
+        guard reserve(Self.step) else {
+            throw JSON.ParseError(reason: "no room for its values", offset: position, isOutOfRoom: true)
+        }
+        granted += Self.step
     }
 
     mutating func document() throws(JSON.ParseError) -> JSON {
@@ -50,9 +98,11 @@ private struct JSONParser {
 
     mutating func value(depth: Int) throws(JSON.ParseError) -> JSON {
         skipSpace()
+        try count(values: 1, bytes: MemoryLayout<JSON>.stride)
         switch current {
         case UInt8(ascii: "{"), UInt8(ascii: "["):
-            guard depth < maxDepth else { throw failure("nested deeper than \(maxDepth)") }
+            guard depth < limits.maxDepth else { throw failure("nested deeper than \(limits.maxDepth)") }
+            try count(values: 0, bytes: Self.container)
             return take(UInt8(ascii: "{")) ? .object(try object(depth: depth + 1)) : .array(try array(depth: depth + 1))
         case UInt8(ascii: "\""): return .string(try string())
         case UInt8(ascii: "t"): return try word("true", .bool(true))
@@ -96,27 +146,14 @@ private struct JSONParser {
             let key = try string()
             skipSpace()
             guard take(UInt8(ascii: ":")) else { throw failure("a colon is missing") }
+            try count(values: 0, bytes: Self.member)
             members.append(JSONObject.Member(key: key, value: try value(depth: depth)))
             skipSpace()
             if take(UInt8(ascii: ",")) { continue }
             guard take(UInt8(ascii: "}")) else { throw failure("a comma or } is missing") }
-            try refuseRepeatedKeys(members)
-            return JSONObject(members: members)
-        }
-    }
-
-    func refuseRepeatedKeys(_ members: [JSONObject.Member]) throws(JSON.ParseError) {
-        // A set costs more than it saves on the small objects that nearly all are.
-        if members.count <= 16 {
-            for (index, member) in members.enumerated()
-            where members[..<index].contains(where: { $0.key.hasSameBytes(as: member.key) }) {
-                throw failure("the key \(member.key.debugDescription) comes twice")
-            }
-        } else {
-            var seen = Set<[UInt8]>(minimumCapacity: members.count)
-            for member in members where !seen.insert(Array(member.key.utf8)).inserted {
-                throw failure("the key \(member.key.debugDescription) comes twice")
-            }
+            if let object = JSONObject(members: members) { return object }
+            let repeated = String((JSONObject.repeatedKey(members) ?? "").prefix(64))
+            throw failure("the key \(repeated.debugDescription) comes twice")
         }
     }
 
@@ -128,6 +165,7 @@ private struct JSONParser {
         while let byte = current {
             switch byte {
             case UInt8(ascii: "\""):
+                if position - start > 15 { try count(values: 0, bytes: Self.longString + position - start) }
                 let text = try utf8(bytes[start..<position])
                 position += 1
                 return text
@@ -151,7 +189,9 @@ private struct JSONParser {
         while let byte = current {
             position += 1
             switch byte {
-            case UInt8(ascii: "\""): return try utf8(text[...])
+            case UInt8(ascii: "\""):
+                if text.count > 15 { try count(values: 0, bytes: Self.longString + text.count) }
+                return try utf8(text[...])
             case UInt8(ascii: "\\"): try escape(into: &text)
             case 0..<0x20: throw failure("a control character in a string")
             default: text.append(byte)
@@ -178,7 +218,10 @@ private struct JSONParser {
     /// The scalar of a `\u` escape, of both halves where it is a surrogate pair.
     mutating func scalar() throws(JSON.ParseError) -> Unicode.Scalar {
         let unit = try hexUnit()
-        guard unit != 0 else { throw failure("a NUL character in a string") }
+        if unit == 0 {
+            guard limits.allowsNUL else { throw failure("a NUL character in a string") }
+            holdsNUL = true
+        }
         if let scalar = Unicode.Scalar(unit) { return scalar }
         guard (0xD800..<0xDC00).contains(unit), take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) else {
             throw failure("half of a surrogate pair")

@@ -64,6 +64,8 @@ struct Endpoint: Sendable {
     /// Statuses of errors that only some routes have.
     var errors: Set<Int> = []
     var takesIdempotencyKey = false
+    /// Whether it is answered under any load: never queued, never refused as overloaded.
+    var isAlwaysServed = false
     var handle: @Sendable (Call) async throws -> Response
 
     /// What reading a request must know of its parameters, worked out once.

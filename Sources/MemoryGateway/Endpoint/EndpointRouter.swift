@@ -6,6 +6,8 @@ import MemoryCore
 struct EndpointRouter {
     let memory: Memory
     let admission: Admission
+    let gate: OverloadGate
+    let bodies: BodyReading
 
     func add(_ endpoints: [Endpoint], to router: Router<GatewayContext>) {
         for endpoint in endpoints {
@@ -25,14 +27,38 @@ struct EndpointRouter {
         _ route: Route, _ request: Request, _ context: GatewayContext
     ) async throws -> Response {
         let access = try await admission.admit(request, context, route)
+        guard !route.isAlwaysServed else { return try await answer(route, request, context, access, body: nil) }
+        do {
+            // Keys take turns; without keys, addresses do.
+            let key = access.keyID ?? context.address ?? ""
+            var body: BodyReading.Body?
+            if let maxBytes = route.maxBodyBytes {
+                try gate.check(key)
+                body = try await bodies.bytes(request, maxBytes: maxBytes)
+            }
+            guard route.takesPlace else { return try await answer(route, request, context, access, body: body) }
+            try await gate.enter(key)
+            defer { gate.leave() }
+            return try await answer(route, request, context, access, body: body)
+        } catch var error as MemoryError where error.code == .overloaded && route.writes {
+            error.outcome = .notStored
+            throw error
+        }
+    }
+
+    private func answer(
+        _ route: Route, _ request: Request, _ context: GatewayContext, _ access: Access, body: BodyReading.Body?
+    ) async throws -> Response {
         let path = try Self.path(route.reading.path, context)
         let query = try request.queryObject(route.reading.query)
-        var body = JSONObject()
-        if let maxBytes = route.maxBodyBytes { body = try await request.jsonObject(maxBytes: maxBytes) }
-        let client = try Admission.client(access, route.tenancy, path: path, query: query, body: body)
+        // What was built of the body takes its room until the answer is made.
+        let room = body?.room
+        defer { withExtendedLifetime(room) {} }
+        let object = if let body { try await bodies.object(body, list: route.list) } else { JSONObject() }
+        let client = try Admission.client(access, route.tenancy, path: path, query: query, body: object)
         return try await route.handle(
             Call(
-                memory: memory, request: request, context: context, path: path, query: query, body: body,
+                memory: memory, request: request, context: context, path: path, query: query, body: object,
                 client: client))
     }
 
@@ -43,6 +69,11 @@ struct EndpointRouter {
         let reading: Endpoint.Reading
         /// Nil when no JSON body is read.
         let maxBodyBytes: Int?
+        /// The member of the body whose items fail alone.
+        let list: String?
+        let isAlwaysServed: Bool
+        /// Lines are read by the handler, which takes as long as their sender does.
+        let takesPlace: Bool
         let handle: @Sendable (Call) async throws -> Response
 
         init(_ endpoint: Endpoint) {
@@ -50,6 +81,9 @@ struct EndpointRouter {
             writes = endpoint.writes
             reading = endpoint.reading
             if case .json(_, let maxBytes) = endpoint.body { maxBodyBytes = maxBytes } else { maxBodyBytes = nil }
+            if case .clients(let items) = endpoint.tenancy { list = items } else { list = nil }
+            isAlwaysServed = endpoint.isAlwaysServed
+            if case .lines = endpoint.body { takesPlace = false } else { takesPlace = true }
             handle = endpoint.handle
         }
     }

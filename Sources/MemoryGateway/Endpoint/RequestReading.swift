@@ -4,28 +4,6 @@ import MemoryCore
 import NIOCore
 
 extension Request {
-    /// The body as a JSON object.
-    ///
-    /// - Throws: 415 for another type or a compressed body, 413 for one over the limit, 400 for malformed JSON.
-    func jsonObject(maxBytes: Int) async throws -> JSONObject {
-        try requireType("application/json")
-        if let length = headers[.contentLength].flatMap(Int.init), length > maxBytes {
-            throw HTTPError(.contentTooLarge)
-        }
-        return try JSONObject(request: Array(try await wholeBody(maxBytes).readableBytesView))
-    }
-
-    /// - Throws: 413 for a body over the limit, 400 for one that ends before its announced length.
-    private func wholeBody(_ maxBytes: Int) async throws -> ByteBuffer {
-        do {
-            return try await body.collect(upTo: maxBytes)
-        } catch let error as any HTTPResponseError {
-            throw error
-        } catch {
-            throw MemoryError(invalid: "The body ends before its announced length")
-        }
-    }
-
     /// - Throws: 415 for another type or a compressed body.
     func requireType(_ wanted: String) throws {
         let type = headers[.contentType]?.split(separator: ";").first.map { $0.lowercased() }

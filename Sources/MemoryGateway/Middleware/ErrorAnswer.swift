@@ -30,7 +30,8 @@ enum ErrorAnswer {
     }
 
     private static func log(_ error: MemoryError, _ context: GatewayContext) {
-        let isOurs = error.status.code >= 500
+        // Overload is said by the gate, once.
+        let isOurs = error.status.code >= 500 && error.code != .overloaded
         context.logger.log(
             level: isOurs ? .warning : .debug, "A request failed",
             metadata: [LogKey.requestID: "\(context.requestID)", LogKey.error: "\(error.debugDescription)"])
@@ -48,7 +49,7 @@ enum ErrorAnswer {
 
         init(_ error: MemoryError) {
             status = error.status
-            let isAway = status == .serviceUnavailable
+            let isAway = status == .serviceUnavailable && error.code != .overloaded
             code = isAway ? "unavailable" : error.code.description
             message = isAway && error.code != .unavailable ? "Primary storage unavailable, please retry" : error.message
             field = error.field
@@ -62,6 +63,7 @@ enum ErrorAnswer {
             switch status {
             case .notFound: (code, message) = ("not_found", "There is no such route")
             case .methodNotAllowed: (code, message) = ("method_not_allowed", "This route has no such method")
+            case .requestTimeout: (code, message) = ("invalid_request", "The body came too slowly")
             case .contentTooLarge: (code, message) = ("too_large", "The body is too large")
             case .unsupportedMediaType:
                 (code, message) = ("unsupported_media_type", "The body must be application/json, and not compressed")

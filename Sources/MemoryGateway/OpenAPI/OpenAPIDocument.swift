@@ -16,10 +16,15 @@ enum OpenAPIDocument {
     private static let errorTexts: [(status: Int, text: String)] = [
         (400, "The request is malformed, or something is out of range; `field` names it."),
         (401, "An API key is required, or not known."), (403, "The API key does not allow this."),
-        (404, "There is no such thing."), (409, "It is taken, or an Idempotency-Key stands for another body."),
+        (404, "There is no such thing."), (408, "The body came too slowly."),
+        (409, "It is taken, or an Idempotency-Key stands for another body."),
         (413, "Too large."), (415, "The body is of another type, or compressed."),
         (422, "Well-formed, but impossible."), (429, "Too many requests; `Retry-After` says how long to wait."),
-        (503, "A store is away; `Retry-After` says when to try again, `outcome` what became of a write."),
+        (
+            503,
+            "A store is away (`unavailable`), or more is asked for than can be done in time (`overloaded`); `Retry-After` "
+                + "says when to try again, `outcome` what became of a write."
+        ),
         (504, "The deadline passed; `outcome` says what became of a write."),
     ]
 
@@ -121,7 +126,7 @@ enum OpenAPIDocument {
     static func errors(_ endpoint: Endpoint) -> Set<Int> {
         var errors = endpoint.errors.union([400, 429])
         if endpoint.tenancy != .open { errors.formUnion([401, 403, 503, 504]) }
-        if case .none = endpoint.body {} else { errors.formUnion([413, 415]) }
+        if case .none = endpoint.body {} else { errors.formUnion([408, 413, 415]) }
         return errors
     }
 }

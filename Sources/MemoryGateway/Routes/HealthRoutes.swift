@@ -6,7 +6,7 @@ enum HealthRoutes {
     static let endpoints: [Endpoint] = [
         Endpoint(
             method: .get, path: "/health", tag: "Operations", summary: "Whether every store answers", tenancy: .open,
-            writes: false, answers: [.ok("Health", "Every store is up.")], errors: [503]
+            writes: false, answers: [.ok("Health", "Every store is up.")], errors: [503], isAlwaysServed: true
         ) { call in
             let health = await call.memory.health()
             return .json(
@@ -14,11 +14,11 @@ enum HealthRoutes {
         },
         Endpoint(
             method: .get, path: "/health/live", tag: "Operations", summary: "Whether the process runs", tenancy: .open,
-            writes: false, answers: [.ok("Status")]
+            writes: false, answers: [.ok("Status")], isAlwaysServed: true
         ) { _ in .json(Self.status("alive").encoded) },
         Endpoint(
             method: .get, path: "/health/ready", tag: "Operations", summary: "Whether the primary store serves",
-            tenancy: .open, writes: false, answers: [.ok("Status")], errors: [503]
+            tenancy: .open, writes: false, answers: [.ok("Status")], errors: [503], isAlwaysServed: true
         ) { call in
             await call.memory.isReady()
                 ? .json(Self.status("ready").encoded)

@@ -12,7 +12,7 @@ enum OperationsRoutes {
                     Endpoint.Answer(
                         status: .ok, schema: nil, text: "Prometheus' text format.",
                         contentType: "text/plain; version=0.0.4")
-                ]
+                ], isAlwaysServed: true
             ) { call in
                 let text = await GatewayMetrics.text(call.memory)
                 return Response(

@@ -70,7 +70,7 @@ enum RecallRoutes {
                     "tags": Schema.list(Schema.string(1...256)), "since": Schema.timestamp, "until": Schema.timestamp,
                     "min_score": Schema.number(),
                     "sources": Schema.list(Schema.choice(RecallRequest.Source.self)),
-                    "metadata": Schema.anyObject,
+                    "metadata": ["type": "object", "maxProperties": .int(Int64(Limits.filterMembers))],
                 ],
                 optional: [
                     "k", "mode", "memory_type", "scopes", "session_id", "tags", "since", "until", "min_score",

@@ -28,6 +28,9 @@ func buildRouter(
     let router = Router(context: GatewayContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: EdgeMiddleware())
     let admission = Admission(memory: memory, rates: configuration.rates, proxies: configuration.proxies)
-    EndpointRouter(memory: memory, admission: admission).add(Endpoint.all, to: router)
+    let gate = OverloadGate(limits: configuration.admission, logger: Logger(label: "memory-gateway"))
+    let bodies = BodyReading(budget: BodyBudget(bytes: configuration.maxBodyBytes))
+    EndpointRouter(memory: memory, admission: admission, gate: gate, bodies: bodies)
+        .add(Endpoint.all, to: router)
     return router
 }

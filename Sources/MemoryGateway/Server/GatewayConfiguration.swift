@@ -12,6 +12,10 @@ struct GatewayConfiguration: Sendable {
     /// How many connections may be open; one more waits until another is closed. Never more than the process may open
     /// files, less those that the stores need: without files, accepting would go round in circles.
     var maxConnections = Self.files - 64
+    /// How many requests work at once, and how long others wait for that.
+    var admission = AdmissionLimits()
+    /// How much memory the bodies of all requests may take.
+    var maxBodyBytes = 64 << 20
     /// From which level on to log.
     var logLevel = Logger.Level.info
 
@@ -30,6 +34,8 @@ struct GatewayConfiguration: Sendable {
     }()
 
     /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `API_MAX_CONNECTIONS` (4096), `LOG_LEVEL` (info)
+    /// - `API_MAX_CONCURRENCY` (requests that are worked on at once, 1...10,000; 64), `API_MAX_BODY_MB` (for the bodies of all
+    ///   requests at once, 48...65,536; 64)
     /// - `RATE_LIMIT_PER_KEY`, `RATE_LIMIT_PER_ADDRESS` (calls a second, 0.01...1,000,000; none), `RATE_LIMIT_BURST`
     ///   (one second's calls), `TRUSTED_PROXIES` (none)
     ///
@@ -40,6 +46,8 @@ struct GatewayConfiguration: Sendable {
         let ports = (try settings.int("API_PORT", 0...65_535), try settings.int("PORT", 0...65_535))
         port = ports.0 ?? ports.1 ?? port
         maxConnections = min(try settings.int("API_MAX_CONNECTIONS", 1...65_536) ?? 4096, maxConnections)
+        admission.places = try settings.int("API_MAX_CONCURRENCY", 1...10_000) ?? admission.places
+        if let size = try settings.int("API_MAX_BODY_MB", 48...65_536) { maxBodyBytes = size << 20 }
         try readRates(settings)
         if let list = settings.string("TRUSTED_PROXIES") { proxies = try TrustedProxies(list) }
         guard let name = settings.string("LOG_LEVEL") else { return }
