@@ -27,6 +27,8 @@ done
 refuse 'Time and chance beside Surroundings:' 'Timestamp\.now|ContinuousClock\.now|Task\.sleep|\.random\(in: \.min' \
     "$core"/Memory*.swift "$core"/{Cache,Outbox}
 refuse 'Tests that wait instead of knowing:' 'usleep\(|\bsleep\([0-9]|\.disabled\(\)' Tests
+refuse 'Tests that hold a thread of the cooperative pool (Tests/Support/Blocking.swift):' \
+    'readDataToEndOfFile|^ *[A-Za-z]+\.waitUntilExit' $(find Tests -name '*.swift' ! -name Blocking.swift)
 
 # Every test that the reliability page names is there: `Suite.test`, `.test` of the suite before, `rows.name`, `file.py`.
 page=docs/reliability.md
