@@ -87,7 +87,7 @@ def smuggling(world):
     cases = {
         "length and chunks": start + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inner,
         "two lengths": start + b"Content-Length: 4\r\nContent-Length: 40\r\n\r\n{}  " + inner,
-        "bare line feeds": b"POST /api/v1/memory/recall HTTP/1.1\nHost: x\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n" + inner,
+        "bare line feeds": b"POST /api/v1/memory/recall HTTP/1.1\nHost: localhost\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n" + inner,
         "an endless chunk": start + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n" + inner,
         "chunked twice": start + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + inner,
         "a space before the colon": start + b"Content-Length : 4\r\n\r\n{}  " + inner,
