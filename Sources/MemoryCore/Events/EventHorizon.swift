@@ -77,7 +77,7 @@ final class EventHorizon: Sendable {
     }
 
     private static func heldUp(by holders: [EventLogRepository.Holder]) -> MemoryError {
-        let processes = holders.map(\.process).sorted().joined(separator: ", ")
+        let processes = holders.map { $0.process ?? "none: it is prepared" }.sorted().joined(separator: ", ")
         return MemoryError(
             .timeout, "Events wait for a transaction that has taken an id and does not end", store: .postgres,
             detail: "process \(processes)", isRetriable: true)
@@ -108,8 +108,10 @@ extension EventHorizon.State {
         if sight.given < given { self = Self() }
         given = sight.given
         let floor = newest ?? 0
+        // A transaction that is prepared goes on under another name: it may be any of those that were there.
+        let lowest = min(floor, floors.values.min() ?? floor)
         floors = Dictionary(
-            sight.holders.map { ($0.transaction, floors[$0.transaction] ?? floor) },
+            sight.holders.map { ($0.transaction, floors[$0.transaction] ?? ($0.process == nil ? lowest : floor)) },
             uniquingKeysWith: { first, _ in first })
         newest = max(newest ?? 0, sight.newest)
         let settled = max(settled, min(floors.values.min() ?? sight.newest, sight.newest))
