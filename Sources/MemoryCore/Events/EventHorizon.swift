@@ -18,7 +18,8 @@ final class EventHorizon: Sendable {
         let given: Int64
     }
 
-    fileprivate struct State {
+    /// What is known after some looks.
+    struct State {
         /// The newest id of the looks so far; nil before the first.
         var newest: Int64?
         var settled: Int64 = 0
@@ -101,7 +102,7 @@ final class EventHorizon: Sendable {
 }
 
 extension EventHorizon.State {
-    fileprivate mutating func note(
+    mutating func note(
         _ sight: EventLogRepository.Sight, at now: ContinuousClock.Instant
     ) -> EventHorizon.Finding {
         // Ids are given again after a restore or on a standby that had not got them all: what was known is of another history.
