@@ -9,8 +9,8 @@ extension Memory {
     /// - Throws: ``MemoryError``: `invalid_request` or `too_large`, naming the field; `outcome` says what was stored.
     public func ingest(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
         try draft.validate()
-        let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
+        let chunks = try await Self.chunks(draft.content, deadline)
         let ensured = writer.ensuringClient(draft.clientID)
         let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
             try ensured(session)
@@ -26,6 +26,12 @@ extension Memory {
         return DocumentReceipt(
             id: draft.id, chunks: chunks.count, storedIn: [database.name] + (isComplete ? [vectors.name] : []),
             failed: isComplete ? [] : [vectors.name])
+    }
+
+    /// The chunks of a text. Cutting a large one takes longer than others should wait.
+    private static func chunks(_ content: String, _ deadline: Deadline) async throws(MemoryError) -> [String] {
+        guard content.utf8.count > 1 << 16 else { return Chunker().chunks(content) }
+        return try await WorkThreads.shared.run(deadline: deadline) { Chunker().chunks(content) }
     }
 
     private func storeChunk(_ chunk: DocumentChunk, _ deadline: Deadline) async -> MemoryError? {
