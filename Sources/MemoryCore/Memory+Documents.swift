@@ -13,8 +13,8 @@ extension Memory {
     }
 
     private func store(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
-        let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
+        let chunks = try await Self.chunks(draft.content, deadline)
         let ensured = writer.ensuringClient(draft.owner)
         let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
             try ensured(session)
@@ -30,6 +30,12 @@ extension Memory {
         return DocumentReceipt(
             id: draft.id, chunks: chunks.count, storedIn: [database.name] + (isComplete ? [vectors.name] : []),
             failed: isComplete ? [] : [vectors.name])
+    }
+
+    /// The chunks of a text. Cutting a large one takes longer than others should wait.
+    private static func chunks(_ content: String, _ deadline: Deadline) async throws(MemoryError) -> [String] {
+        guard content.utf8.count > 1 << 16 else { return Chunker().chunks(content) }
+        return try await WorkThreads.shared.run(deadline: deadline) { Chunker().chunks(content) }
     }
 
     private func storeChunk(_ chunk: DocumentChunk, _ deadline: Deadline) async -> MemoryError? {

@@ -176,24 +176,28 @@ final class EmbeddedVectorStore: VectorStore {
         try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
             var answers: [VectorAnswer] = []
             for query in queries {
-                guard !deadline.hasPassed else { throw .timeout(name, "searching") }
-                answers.append(try search(query, collection, session))
+                try check(deadline)
+                answers.append(try search(query, collection, session, deadline))
             }
             return answers
         }
     }
 
+    private func check(_ deadline: Deadline) throws(MemoryError) {
+        guard !deadline.hasPassed else { throw .timeout(name, "searching") }
+    }
+
     private func search(
-        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession
+        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession, _ deadline: Deadline
     ) throws(MemoryError) -> VectorAnswer {
         let place = Place(clientID: query.clientID, collection: collection)
         let allowed = try allowed(query, place, session)
         let isAllowed = { (id: Int64) in allowed?.contains(id) ?? true }
         let dense = try query.dense.map { vector throws(MemoryError) in
-            try nearest(to: vector, place, limit: query.limit, isAllowed, session)
+            try nearest(to: vector, place, limit: query.limit, isAllowed, session, deadline)
         }
         let sparse = try query.sparse.map { sparse throws(MemoryError) in
-            try words(sparse, place, limit: query.limit, isAllowed, session)
+            try words(sparse, place, limit: query.limit, isAllowed, session, deadline)
         }
         return try answer(dense ?? [], sparse ?? [], place, session)
     }
@@ -204,7 +208,8 @@ final class EmbeddedVectorStore: VectorStore {
     /// Compares all of the client's vectors: from the cache, else page by page from the file, on the way into the cache as
     /// far as there is room. Memory stays bounded, whatever there is in the file.
     private func nearest(
-        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession,
+        _ deadline: Deadline
     ) throws(MemoryError) -> [(id: Int64, score: Double)] {
         let (known, writes) = state.withLock { ($0.blocks.value(for: place), $0.writes) }
         if let known { return known.nearest(to: vector, limit: limit, isAllowed: isAllowed) }
@@ -213,6 +218,7 @@ final class EmbeddedVectorStore: VectorStore {
         var isWhole = true
         var last = Int64.min
         while true {
+            try check(deadline)
             let rows = try session.query(
                 """
                 SELECT id, dense FROM vector_points WHERE client_id = $1 AND collection = $2 AND id > $3
@@ -244,7 +250,8 @@ final class EmbeddedVectorStore: VectorStore {
     /// Sums of `idf · weight` over the question's terms, as Qdrant computes them:
     /// `idf = ln((N - n + 0.5) / (n + 0.5) + 1)` for a term that n of the client's N points have.
     private func words(
-        _ query: SparseVector, _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+        _ query: SparseVector, _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession,
+        _ deadline: Deadline
     ) throws(MemoryError) -> [(id: Int64, score: Double)] {
         let values: [SQLValue] = [.int(Int64(place.clientID)), .text(place.collection.description)]
         let total = try session.query(
@@ -252,6 +259,7 @@ final class EmbeddedVectorStore: VectorStore {
         let count = Double(try total.first?.int(0) ?? 0)
         var scores: [Int64: Double] = [:]
         for (term, weight) in zip(query.indices, query.values) {
+            try check(deadline)
             let postings = try session.query(
                 "SELECT id, weight FROM vector_terms WHERE client_id = $1 AND collection = $2 AND term = $3",
                 values + [.int(Int64(term))])

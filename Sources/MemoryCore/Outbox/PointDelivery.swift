@@ -43,10 +43,16 @@ struct PointDelivery: Sendable {
             dense = try await embeddings.vector(
                 ofContent: subject.content, deadline: deadline.capped(at: budget.embedding))
         }
-        let point = VectorPoint(
-            subject: subject, dense: dense, sparse: .document(subject.content), model: embeddings.model)
+        let sparse = try await Self.words(subject.content, deadline.capped(at: budget.embedding))
+        let point = VectorPoint(subject: subject, dense: dense, sparse: sparse, model: embeddings.model)
         guard let upserts = upserts[subject.collection] else { return }
         _ = try await upserts.submit(point, deadline: deadline.capped(at: budget.vectors))
+    }
+
+    /// The words of a text. Those of a long one take longer than others should wait.
+    private static func words(_ content: String, _ deadline: Deadline) async throws(MemoryError) -> SparseVector {
+        guard content.utf8.count > LexicalEmbedder.slowBytes else { return .document(content) }
+        return try await WorkThreads.shared.run(deadline: deadline) { .document(content) }
     }
 
     /// Removes a point.
