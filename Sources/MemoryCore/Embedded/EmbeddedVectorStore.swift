@@ -384,9 +384,10 @@ final class EmbeddedVectorStore: VectorStore {
         _ = try await Migrator(database: database).run(deadline: deadline)
     }
 
+    /// Whether the file can be read; a new one has no tables before ``setUp(deadline:)``.
     func ping(deadline: Deadline) async throws(MemoryError) {
         _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
-            try session.query("SELECT 1 FROM vector_points LIMIT 0", [])
+            try session.query("SELECT 1 FROM sqlite_master LIMIT 1", [])
         }
     }
 

@@ -133,10 +133,15 @@ final class OutboxWorker: Sendable {
         }
         guard !batch.isEmpty else { return }
         do throws(MemoryError) {
+            if !batch.done.isEmpty {
+                try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                    try OutboxRepository(session: session).complete(batch.done)
+                }
+            }
+            guard !batch.failures.isEmpty else { return }
+            // By themselves: two sets of rows in one transaction would be locked out of order.
             try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
-                let outbox = OutboxRepository(session: session)
-                if !batch.done.isEmpty { try outbox.complete(batch.done) }
-                try outbox.postpone(batch.failures)
+                try OutboxRepository(session: session).postpone(batch.failures)
             }
         } catch {
             logger.debug("The outbox could not be updated", metadata: [LogKey.error: "\(error.debugDescription)"])

@@ -53,7 +53,10 @@ struct DocumentRepository {
     /// - Returns: the leases of the points that must go; nil when there is no such document.
     func delete(_ id: String, clientID: Int, lease: Duration) throws(MemoryError) -> [OutboxRepository.Lease]? {
         let rows = try session.query(
-            "SELECT id FROM documents WHERE client_id = $1 AND doc_id = $2", [.int(Int64(clientID)), .text(id)])
+            SQL(
+                postgres: "SELECT id FROM documents WHERE client_id = $1 AND doc_id = $2 FOR UPDATE",
+                sqlite: "SELECT id FROM documents WHERE client_id = $1 AND doc_id = $2"),
+            [.int(Int64(clientID)), .text(id)])
         guard let document = try rows.first?.int(0) else { return nil }
         let leases = try removeChunks(ofDocument: document, clientID: clientID, lease: lease)
         try session.execute("DELETE FROM documents WHERE id = $1", [.int(document)])
@@ -65,8 +68,8 @@ struct DocumentRepository {
     ) throws(MemoryError) -> [OutboxRepository.Lease] {
         let rows = try session.query("DELETE FROM document_chunks WHERE document_id = $1 RETURNING id", [.int(id)])
         var leases: [OutboxRepository.Lease] = []
-        for row in rows {
-            let key = RecordKey(id: try row.int(0), clientID: clientID)
+        for id in try rows.map({ row throws(MemoryError) in try row.int(0) }).sorted() {
+            let key = RecordKey(id: id, clientID: clientID)
             leases.append(try OutboxRepository(session: session).enqueue(key, in: .docChunks, lease: lease))
         }
         return leases

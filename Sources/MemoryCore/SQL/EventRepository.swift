@@ -18,6 +18,28 @@ struct EventRepository {
     /// Inserts rows with their outbox rows, in one statement. For the time of the lease the outbox rows are ours to
     /// deliver; then a worker takes them. The records come in the order of the rows.
     func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [MemoryRecord] {
+        guard let order = Self.lockOrder(rows) else { return try insertInOrder(rows, lease) }
+        let records = try insertInOrder(order.map { rows[$0] }, lease)
+        var places = [Int](repeating: 0, count: rows.count)
+        for (place, row) in order.enumerated() { places[row] = place }
+        return places.map { records[$0] }
+    }
+
+    /// The order in which rows are inserted, where it matters to others: of agent memories each id is taken once, and two who
+    /// take the same ids in different orders would wait for each other for ever.
+    private static func lockOrder(_ rows: [New]) -> [Int]? {
+        var agents: [(row: Int, key: [UInt8])] = []
+        for (index, row) in rows.enumerated() {
+            guard case .agentMemory(let id) = row.draft.kind else { continue }
+            agents.append((index, Array("\(row.draft.clientID)/\(id)".utf8)))
+        }
+        guard agents.count > 1 else { return nil }
+        let taken = Set(agents.map(\.row))
+        agents.sort { $0.key.lexicographicallyPrecedes($1.key) }
+        return rows.indices.filter { !taken.contains($0) } + agents.map(\.row)
+    }
+
+    private func insertInOrder(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [MemoryRecord] {
         let stored =
             switch session.dialect {
             case .postgres: try insertInOneStatement(rows, lease)
@@ -350,15 +372,28 @@ struct EventRepository {
     /// One record, which nobody else changes until this transaction ends.
     func locked(_ key: RecordKey) throws(MemoryError) -> MemoryRecord? {
         if session.dialect == .postgres {
-            _ = try session.query(
+            let found = try session.query(
                 "SELECT 1 FROM events WHERE id = $1 AND client_id = $2 FOR UPDATE",
                 [.int(key.id), .int(Int64(key.clientID))])
+            guard !found.isEmpty else { return nil }
         }
         return try memories([key]).first
     }
 
+    /// Puts an agent memory in the place of the one of that id.
+    ///
+    /// - Returns: nil when there is none, or the draft is none.
+    func replaceAgentMemory(_ draft: MemoryDraft) throws(MemoryError) -> Memory.Changed? {
+        guard case .agentMemory(let id) = draft.kind, let rowID = try agentMemory(id, clientID: draft.clientID),
+            let old = try locked(RecordKey(id: rowID, clientID: draft.clientID))
+        else { return nil }
+        let new = MemoryRecord(draft, id: rowID, createdAt: old.createdAt)
+        let lease = try replace(old, with: new, lease: OutboxWorker.inlineLease)
+        return Memory.Changed(record: new, supplied: draft.embedding, lease: lease)
+    }
+
     /// The id of the agent memory that has an extractor's id.
-    func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
+    private func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
         try session.query(
             """
             SELECT id FROM events
@@ -398,10 +433,11 @@ struct EventRepository {
                     SELECT id, client_id, event_type FROM events
                     WHERE json_extract(payload, '$.expires_at') <= $1 AND #record(event_type) LIMIT $2
                     """), [.text(now.description), .int(Int64(limit))])
-        for row in rows {
-            let key = RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
-            _ = try delete(key, lease: .zero)
+        let keys = try rows.map { row throws(MemoryError) in
+            RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
         }
+        // In the order in which everybody locks rows of the outbox.
+        for key in keys.sorted(by: { $0.id < $1.id }) { _ = try delete(key, lease: .zero) }
         return rows.count
     }
 }
