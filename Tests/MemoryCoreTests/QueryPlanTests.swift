@@ -168,7 +168,6 @@ struct QueryPlanTests {
             filter.type = "note"
             _ = try log.list(filter, page: PageRequest())
         }
-        _ = try log.newest()
     }
 
     private static func outbox(_ session: any SQLSession, _ first: Int64) throws(MemoryError) {
@@ -202,8 +201,8 @@ struct QueryPlanTests {
         _ = try documents.search(["word7"], owners: [7, 0], documentID: nil, limit: 3)
         let draft = DocumentDraft(id: "d7", clientID: 7, content: "new")
         let staging = try documents.stage(draft, generation: 99, isKept: true)
-        let ids = try documents.insert(["a", "b"], staging)
-        _ = try documents.publish(draft, chunks: ids, staging, delivered: 2, lease: .zero)
+        let ids = try documents.insert(["a", "b"], into: staging)
+        _ = try documents.publish(draft, chunks: ids, of: staging, delivered: 2, lease: .zero)
         _ = try documents.delete("d7", clientID: 7, lease: .zero)
         _ = try documents.sweepRemnants()
     }

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import MemoryTestSupport
 import Testing
 
@@ -41,7 +42,9 @@ struct ShutdownTests {
     func sentBefore() async throws {
         try await TestWorld.with(.embedded) { world async throws in
             let http = try CurlClient(store: .sqlite, connections: 2)
-            let port = 20_000 + world.client / 10_000
+            let port = try freePort()
+            // Whoever was reset is told by the answer that is missing.
+            signal(SIGPIPE, SIG_IGN)
             for _ in 0..<3 {
                 let process = Process()
                 process.executableURL = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
@@ -62,7 +65,7 @@ struct ShutdownTests {
                 process.terminate()
                 let answers = connections.map { $0.receive() }
                 #expect(answers.count { $0.hasPrefix("HTTP/1.1 200") } == 200)
-                while process.isRunning { await Task.yield() }
+                try await world.eventually("it has ended") { !process.isRunning }
             }
             await http.close()
         }

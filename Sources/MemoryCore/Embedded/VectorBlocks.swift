@@ -15,14 +15,14 @@ struct VectorBlocks {
         let dense: [UInt8]?
     }
 
-    private struct Reading {
+    fileprivate struct Reading {
         let place: Place
         var changes: [Change] = []
         var isBeyondMeasure = false
     }
 
     /// So many changes are noted for a block that is being read, some 12 MiB; with more of them it is not kept.
-    private static let maxChanges = 4096
+    fileprivate static let maxChanges = 4096
 
     private var blocks: LRUCache<Place, CompactVectors>
     private var readings: [Int: Reading] = [:]

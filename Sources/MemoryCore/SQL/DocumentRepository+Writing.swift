@@ -49,7 +49,7 @@ extension DocumentRepository {
     ///
     /// - Returns: their ids, in order.
     /// - Throws: ``MemoryError`` with `unprocessable` when the document was deleted in between.
-    func insert(_ chunks: ArraySlice<String>, _ staging: Staging) throws(MemoryError) -> [Int64] {
+    func insert(_ chunks: ArraySlice<String>, into staging: Staging) throws(MemoryError) -> [Int64] {
         let rows = try session.query(
             SQL(
                 postgres: """
@@ -83,7 +83,7 @@ extension DocumentRepository {
     ///   - lease: for how long they are the caller's.
     /// - Returns: nil when what was staged is not there any more.
     func publish(
-        _ draft: DocumentDraft, chunks ids: [Int64], _ staging: Staging, delivered: Int, lease: Duration
+        _ draft: DocumentDraft, chunks ids: [Int64], of staging: Staging, delivered: Int, lease: Duration
     ) throws(MemoryError) -> Replaced? {
         guard let old = try lock(staging.id) else { return nil }
         if ids.count > Self.slice {

@@ -32,9 +32,8 @@ struct DocumentWriter: Sendable {
             let job = Job(
                 draft: draft, chunks: chunks, delivered: delivered,
                 generation: Int64(bitPattern: surroundings.random() >> 1))
-            let stored =
-                chunks.count > DocumentRepository.slice
-                ? try await inSlices(job, prepare, deadline) : try await atOnce(job, prepare, deadline)
+            let isLong = chunks.count > DocumentRepository.slice
+            let stored = try await isLong ? inSlices(job, prepare, deadline) : atOnce(job, prepare, deadline)
             if let stored { return stored }
         }
         throw .unavailable(database.name, "a document that is deleted over and over while it is stored")
@@ -67,9 +66,9 @@ struct DocumentWriter: Sendable {
             try prepare(session)
             let documents = DocumentRepository(session: session)
             let staging = try documents.stage(job.draft, generation: job.generation, isKept: false)
-            let ids = try documents.insert(job.chunks[...], staging)
+            let ids = try documents.insert(job.chunks[...], into: staging)
             let replaced = try documents.publish(
-                job.draft, chunks: ids, staging, delivered: job.delivered, lease: Self.lease)
+                job.draft, chunks: ids, of: staging, delivered: job.delivered, lease: Self.lease)
             return replaced.map { job.stored(ids, $0, clientID: staging.clientID, at: now) }
         }
     }
@@ -88,9 +87,10 @@ struct DocumentWriter: Sendable {
             }
             for start in stride(from: 0, to: job.chunks.count, by: DocumentRepository.slice) {
                 let slice = job.chunks[start..<min(start + DocumentRepository.slice, job.chunks.count)]
-                ids += try await database.write(deadline: deadline, durable: false) { session throws(MemoryError) in
-                    try DocumentRepository(session: session).insert(slice, staging)
+                let stored = try await database.write(deadline: deadline, durable: false) { session throws(MemoryError) in
+                    try DocumentRepository(session: session).insert(slice, into: staging)
                 }
+                ids += stored
             }
         } catch {
             if error.code == .unprocessable, error.driverCode != nil { return nil }
@@ -102,7 +102,7 @@ struct DocumentWriter: Sendable {
         let (all, now) = (ids, surroundings.now)
         let replaced = try await database.write(deadline: deadline) { session throws(MemoryError) in
             try DocumentRepository(session: session)
-                .publish(job.draft, chunks: all, staging, delivered: job.delivered, lease: Self.lease)
+                .publish(job.draft, chunks: all, of: staging, delivered: job.delivered, lease: Self.lease)
         }
         return replaced.map { job.stored(all, $0, clientID: staging.clientID, at: now) }
     }
