@@ -42,27 +42,27 @@ extension Memory {
         try patch.validate()
         let plan = try await write { session throws(MemoryError) -> Plan? in
             let plans = PlanRepository(session: session)
-            guard let old = try plans.plan(id, of: owners) else { return nil }
+            guard let old = try plans.locked(id, of: owners) else { return nil }
             if let next = patch.status, !old.status.canMove(to: next) {
                 throw MemoryError(
                     .unprocessable, "A plan cannot move from \(old.status.rawValue) to \(next.rawValue)",
                     field: "status")
             }
-            try plans.update(old, patch)
+            try plans.update(id, patch)
             return try plans.plan(id, of: owners)
         }
         return try Self.found(plan)
     }
 
-    /// Gives a plan's steps their times: 1...500 blocks.
+    /// Gives a plan's steps their times: at most 500 blocks, none for a plan of milestones alone.
     ///
     /// - Throws: ``MemoryError``: `not_found`; `unprocessable` for a block that ends before it begins.
     public func schedulePlan(
         _ id: Int64, of owners: Owners, blocks: [Schedule.Block]
     ) async throws(MemoryError) -> Schedule {
         try Limits.check(rowID: id)
-        guard (1...500).contains(blocks.count) else {
-            throw .invalid("schedule_blocks must be between 1 and 500", field: "schedule_blocks")
+        guard blocks.count <= 500 else {
+            throw .invalid("schedule_blocks must be at most 500", field: "schedule_blocks")
         }
         for block in blocks {
             try Limits.check(block.taskID, "task_id", maxBytes: 255)
@@ -74,7 +74,7 @@ extension Memory {
         let json = JSON.array(blocks.map(\.json))
         let schedule = try await write { session throws(MemoryError) -> Schedule? in
             let plans = PlanRepository(session: session)
-            guard let plan = try plans.plan(id, of: owners) else { return nil }
+            guard let plan = try plans.held(id, of: owners) else { return nil }
             return try plans.insert(json, of: plan)
         }
         return try Self.found(schedule)

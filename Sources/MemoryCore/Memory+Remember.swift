@@ -196,9 +196,7 @@ extension Memory {
             throw error
         }
         switch keyed {
-        case .stored(let records):
-            let stored = zip(records, drafts).map { Changed(inserted: $0, supplied: $1.embedding) }
-            receipts = await index(stored, deadline)
+        case .stored(let stored): receipts = await index(stored, deadline)
         case .earlier(let earlier):
             if let response = earlier.response.flatMap(RememberReceipt.decode) { return response }
             receipts = try await finish(earlier, drafts, deadline)
@@ -238,7 +236,7 @@ extension Memory {
 
 extension MemoryDraft {
     /// SHA-256 of everything that was asked for; the same for requests that ask for the same.
-    fileprivate static func digest(_ drafts: [MemoryDraft]) -> [UInt8] {
+    static func digest(_ drafts: [MemoryDraft]) -> [UInt8] {
         var writer = JSONWriter()
         writer.beginArray()
         for draft in drafts {

@@ -70,7 +70,8 @@ public final class Memory: Sendable {
         keys = KeyRing(
             database: database, keys: configuration.apiKeys, logger: logger, surroundings: surroundings)
         cache = MemoryCache(
-            stores.shortTerm, prefix: configuration.valkey.keyPrefix, budgets: configuration.budgets,
+            stores.shortTerm, prefix: configuration.valkey.keyPrefix,
+            ranking: "\(embedder.model) \(configuration.denseWeight)", budgets: configuration.budgets,
             surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)

@@ -111,6 +111,8 @@ struct ProgramTests {
             }
             func json(_ text: String) throws -> JSON { try JSON.parse(Array(text.utf8)) }
 
+            // Nothing is there yet, and nothing is wrong.
+            #expect(try await run("doctor").status == 0)
             let stored = try await run("remember", "Tea is at four", "--tag", "habit", "--json")
             #expect(stored.status == 0)
             let first = try json(stored.output)
@@ -129,6 +131,10 @@ struct ProgramTests {
             let imported = try await run("import", "--json", folder: "b", input: lines + "nonsense\n")
             #expect(imported.status == 1)
             #expect(try json(imported.output) == ["stored": 2, "refused": 1])
+            #expect(try await run("import", "--json", folder: "c", input: "\n" + lines + " \n\n").status == 0)
+            let wrong = try await run("import", folder: "c", input: "\n\n{}\n\nnonsense\n")
+            #expect(wrong.status == 1)
+            #expect(wrong.errors.contains("line 3:") && wrong.errors.contains("line 5:"))
             let copy = try json(try await run("recall", "tea", "--json", folder: "b").output).array?.first
             #expect(copy?["content"] == "Tea is at four" && copy?["tags"] == ["habit"])
             #expect(copy?["created_at"] == first["created_at"])

@@ -93,7 +93,9 @@ struct SubjectRouteTests {
             }
             .joined(separator: "\n\n")
             let stored = try await gateway.post("\(api)/docs", ["doc_id": "big", "content": .string(text)])
-            #expect(stored.status == 207 && stored.json["failed"] == ["embedded-vectors"])
+            // What is left to the background on a healthy system has not failed.
+            #expect(stored.status == 200 && stored.json["failed"] == nil && stored.json["warning"] == nil)
+            #expect(stored.json["pending"] == ["embedded-vectors"] && stored.json["stored_in"] == ["sqlite"])
             try await gateway.world.eventually("every chunk is indexed") {
                 try await gateway.world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
             }
@@ -315,7 +317,7 @@ struct SubjectRouteTests {
             #expect(listed.json["items"]?.array?.first?["schedule_blocks"]?.array?.first?["task_id"] == "t1")
             let backwards: JSON = ["start": "2026-05-08T08:00:00Z", "end": "2026-05-08T08:00:00Z", "task_id": "t1"]
             for (body, status) in [
-                (["schedule_blocks": [backwards]], 422), (["schedule_blocks": []], 400), ([:], 400),
+                (["schedule_blocks": [backwards]], 422), ([:], 400),
                 (["schedule_blocks": [1]], 400),
                 (["schedule_blocks": [["start": "soon", "end": "x", "task_id": "t"]]], 400),
             ] as [(JSON, Int)] {

@@ -133,10 +133,15 @@ final class OutboxWorker: Sendable {
         }
         guard !batch.isEmpty else { return }
         do throws(MemoryError) {
+            if !batch.done.isEmpty {
+                try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                    try OutboxRepository(session: session).complete(batch.done)
+                }
+            }
+            guard !batch.failures.isEmpty else { return }
+            // By themselves: two sets of rows in one transaction would be locked out of order.
             try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
-                let outbox = OutboxRepository(session: session)
-                if !batch.done.isEmpty { try outbox.complete(batch.done) }
-                try outbox.postpone(batch.failures)
+                try OutboxRepository(session: session).postpone(batch.failures)
             }
         } catch {
             logger.debug("The outbox could not be updated", metadata: [LogKey.error: "\(error.debugDescription)"])
@@ -255,6 +260,9 @@ final class OutboxWorker: Sendable {
             while await sweep({ session throws(MemoryError) in
                 try EventRepository(session: session).deleteExpired(now: now, limit: Self.sweepBatch)
             }) == Self.sweepBatch, !Task.isCancelled {}
+            while await sweep({ session throws(MemoryError) in
+                try DocumentRepository(session: session).sweepRemnants() ? 1 : 0
+            }) > 0, !Task.isCancelled {}
         }
         if nextKeySweep.isDue(every: .seconds(3600)) {
             _ = await sweep { session throws(MemoryError) in try IdempotencyRepository(session: session).sweep() }

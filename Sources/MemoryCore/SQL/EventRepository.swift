@@ -18,6 +18,28 @@ struct EventRepository {
     /// Inserts rows with their outbox rows, in one statement. For the time of the lease the outbox rows are ours to
     /// deliver; then a worker takes them. The records come in the order of the rows.
     func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [MemoryRecord] {
+        guard let order = Self.lockOrder(rows) else { return try insertInOrder(rows, lease) }
+        let records = try insertInOrder(order.map { rows[$0] }, lease)
+        var places = [Int](repeating: 0, count: rows.count)
+        for (place, row) in order.enumerated() { places[row] = place }
+        return places.map { records[$0] }
+    }
+
+    /// The order in which rows are inserted, where it matters to others: of agent memories each id is taken once, and two who
+    /// take the same ids in different orders would wait for each other for ever.
+    private static func lockOrder(_ rows: [New]) -> [Int]? {
+        var agents: [(row: Int, key: [UInt8])] = []
+        for (index, row) in rows.enumerated() {
+            guard case .agentMemory(let id) = row.draft.kind else { continue }
+            agents.append((index, Array("\(row.draft.clientID)/\(id)".utf8)))
+        }
+        guard agents.count > 1 else { return nil }
+        let taken = Set(agents.map(\.row))
+        agents.sort { $0.key.lexicographicallyPrecedes($1.key) }
+        return rows.indices.filter { !taken.contains($0) } + agents.map(\.row)
+    }
+
+    private func insertInOrder(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [MemoryRecord] {
         let stored =
             switch session.dialect {
             case .postgres: try insertInOneStatement(rows, lease)
@@ -37,7 +59,6 @@ struct EventRepository {
 
     /// Two statements for all rows: the full-text index writes to its tables at the end of each statement.
     private func insertInTwoStatements(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
-        let now = Timestamp.now
         var writer = JSONWriter()
         writer.beginArray()
         for row in rows {
@@ -46,7 +67,7 @@ struct EventRepository {
             writer.int(row.draft.clientID)
             writer.string(row.payload)
             writer.string(row.metadata)
-            writer.int((row.draft.createdAt ?? now).microseconds)
+            writer.json(row.draft.createdAt.map { .int($0.microseconds) } ?? .null)
             writer.endArray()
         }
         writer.endArray()
@@ -54,7 +75,7 @@ struct EventRepository {
         let stored = try session.query(
             """
             INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
-            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, value ->> 4
+            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, coalesce(value ->> 4, #now())
             FROM json_each($1) ORDER BY key
             RETURNING id, created_at
             """, [.text(String(decoding: writer.bytes, as: UTF8.self))]
@@ -62,8 +83,10 @@ struct EventRepository {
         try session.execute(
             """
             INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-            SELECT #collection(event_type), id, client_id, $2 FROM events WHERE id #anyInt($1)
-            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds)])
+            SELECT #collection(event_type), id, client_id,
+                CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER)
+            FROM events WHERE id #anyInt($1)
+            """, [.ints(stored.map(\.id)), .double(lease.milliseconds / 1000)])
         return stored.map(\.row)
     }
 
@@ -349,15 +372,28 @@ struct EventRepository {
     /// One record, which nobody else changes until this transaction ends.
     func locked(_ key: RecordKey) throws(MemoryError) -> MemoryRecord? {
         if session.dialect == .postgres {
-            _ = try session.query(
+            let found = try session.query(
                 "SELECT 1 FROM events WHERE id = $1 AND client_id = $2 FOR UPDATE",
                 [.int(key.id), .int(Int64(key.clientID))])
+            guard !found.isEmpty else { return nil }
         }
         return try memories([key]).first
     }
 
+    /// Puts an agent memory in the place of the one of that id.
+    ///
+    /// - Returns: nil when there is none, or the draft is none.
+    func replaceAgentMemory(_ draft: MemoryDraft) throws(MemoryError) -> Memory.Changed? {
+        guard case .agentMemory(let id) = draft.kind, let rowID = try agentMemory(id, clientID: draft.clientID),
+            let old = try locked(RecordKey(id: rowID, clientID: draft.clientID))
+        else { return nil }
+        let new = MemoryRecord(draft, id: rowID, createdAt: old.createdAt)
+        let lease = try replace(old, with: new, lease: OutboxWorker.inlineLease)
+        return Memory.Changed(record: new, supplied: draft.embedding, lease: lease)
+    }
+
     /// The id of the agent memory that has an extractor's id.
-    func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
+    private func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
         try session.query(
             """
             SELECT id FROM events
@@ -382,25 +418,32 @@ struct EventRepository {
         }
     }
 
-    /// Deletes records that have expired, a bounded number at a time, and asks for their points to go.
+    /// What the text of every moment before this second comes before, and that of none after it: the digits of a fraction are
+    /// as many as it needs, so that within a second text and time differ in order.
+    private static func textualBound(_ now: Timestamp) -> String { String(now.description.prefix(19)) }
+
+    /// Deletes records that have expired, at the latest a second after they did, a bounded number at a time, and asks for their points to go.
     ///
     /// - Returns: how many there were.
     func deleteExpired(now: Timestamp, limit: Int) throws(MemoryError) -> Int {
         let rows = try session.query(
             SQL(
                 postgres: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" <= $1
-                        AND #record(event_type) LIMIT $2 FOR UPDATE SKIP LOCKED
+                    SELECT id, client_id FROM events
+                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" < $1
+                        AND payload ->> 'expires_at' LIKE '____-%' AND #record(event_type)
+                    LIMIT $2 FOR UPDATE SKIP LOCKED
                     """,
                 sqlite: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE json_extract(payload, '$.expires_at') <= $1 AND #record(event_type) LIMIT $2
-                    """), [.text(now.description), .int(Int64(limit))])
-        for row in rows {
-            let key = RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
-            _ = try delete(key, lease: .zero)
+                    SELECT id, client_id FROM events
+                    WHERE json_extract(payload, '$.expires_at') < $1
+                        AND json_extract(payload, '$.expires_at') LIKE '____-%' AND #record(event_type) LIMIT $2
+                    """), [.text(Self.textualBound(now)), .int(Int64(limit))])
+        let keys = try rows.map { row throws(MemoryError) in
+            RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
         }
+        // In the order in which everybody locks rows of the outbox.
+        for key in keys.sorted(by: { $0.id < $1.id }) { _ = try delete(key, lease: .zero) }
         return rows.count
     }
 }

@@ -10,6 +10,9 @@ struct OutboxRepository {
         let attempts: Int
         /// Only the invalidation of caches is owed.
         let isStored: Bool
+
+        /// Whether its row is locked before that of another, by whoever locks several.
+        func precedes(_ other: Lease) -> Bool { (key.id, collection) < (other.key.id, other.collection) }
     }
 
     /// Asks for a point to be brought in line with its record, by whoever holds the lease that is answered.
@@ -142,14 +145,18 @@ struct OutboxRepository {
         try enqueueAgain(stale)
     }
 
-    /// Removes rows in one statement; answers those that were not there with that fence.
+    /// Removes rows in one statement, which locks them in the order in which everybody locks several; answers those that were not there with that fence.
     private func removeTogether(_ leases: [Lease]) throws(MemoryError) -> [Lease] {
         let gone = try session.query(
             """
-            DELETE FROM memory_outbox o
-            USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
-            WHERE o.collection = done.collection AND o.record_id = done.record_id AND o.fence = done.fence
-            RETURNING o.collection, o.record_id, o.fence
+            WITH locked AS (
+                SELECT o.id, o.fence = done.fence AS is_ours FROM memory_outbox o
+                JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS done (collection, record_id, fence)
+                    ON o.collection = done.collection AND o.record_id = done.record_id
+                ORDER BY o.record_id, o.collection FOR UPDATE OF o
+            )
+            DELETE FROM memory_outbox WHERE id IN (SELECT id FROM locked WHERE is_ours)
+            RETURNING collection, record_id, fence
             """,
             [.texts(leases.map(\.collection)), .ints(leases.map(\.key.id)), .ints(leases.map(\.fence))])
         guard gone.count < leases.count else { return [] }
@@ -171,7 +178,7 @@ struct OutboxRepository {
     }
 
     private func enqueueAgain(_ leases: [Lease]) throws(MemoryError) {
-        for lease in leases {
+        for lease in leases.sorted(by: { $0.precedes($1) }) {
             try session.execute(
                 SQL(
                     postgres: """
@@ -203,7 +210,7 @@ struct OutboxRepository {
 
     /// Sets rows back to be tried again, or marks them dead; rows that changed since are left to whoever changed them.
     func postpone(_ failures: [Failure]) throws(MemoryError) {
-        for failure in failures {
+        for failure in failures.sorted(by: { $0.lease.precedes($1.lease) }) {
             try session.execute(
                 SQL(
                     postgres: """
@@ -234,7 +241,7 @@ struct OutboxRepository {
             INSERT INTO memory_outbox (collection, record_id, client_id)
             SELECT #collection(event_type),
                 id, client_id FROM events WHERE #record(event_type)
-            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks ORDER BY 2
+            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks ORDER BY 2, 1
             ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
             """, [])
@@ -267,7 +274,8 @@ struct OutboxRepository {
             SQL(
                 postgres: """
                     UPDATE memory_outbox SET state = 'pending', attempts = 0, fence = fence + 1, due_at = now()
-                    WHERE state = 'dead'
+                    WHERE id IN (
+                        SELECT id FROM memory_outbox WHERE state = 'dead' ORDER BY record_id, collection FOR UPDATE)
                     """,
                 sqlite: """
                     UPDATE memory_outbox SET state = 'pending', attempts = 0, fence = fence + 1, due_at = #now()

@@ -26,6 +26,24 @@ struct PlanRepository {
         return try rows.first.map(Self.plan)
     }
 
+    /// One plan, which nobody else changes until this transaction ends.
+    func locked(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
+        if session.dialect == .postgres {
+            let found = try session.query("SELECT 1 FROM plans WHERE id = $1 FOR UPDATE", [.int(id)])
+            guard !found.isEmpty else { return nil }
+        }
+        return try plan(id, of: owners)
+    }
+
+    /// One plan, which nobody deletes until this transaction ends.
+    func held(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
+        if session.dialect == .postgres {
+            let found = try session.query("SELECT 1 FROM plans WHERE id = $1 FOR KEY SHARE", [.int(id)])
+            guard !found.isEmpty else { return nil }
+        }
+        return try plan(id, of: owners)
+    }
+
     func list(of owners: Owners, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
         let rows = try session.query(
             """
@@ -38,23 +56,19 @@ struct PlanRepository {
         return try rows.map(Self.plan)
     }
 
-    /// Writes what a patch changes.
-    ///
-    /// - Throws: ``MemoryError`` with `conflict` when somebody else moved the plan since it was read.
-    func update(_ old: Plan, _ patch: PlanPatch) throws(MemoryError) {
-        let changed = try session.execute(
+    /// Writes what a patch changes of a plan that is locked.
+    func update(_ id: Int64, _ patch: PlanPatch) throws(MemoryError) {
+        try session.execute(
             """
-            UPDATE plans SET plan_title = coalesce(#text($3), plan_title), intent = coalesce(#text($4), intent),
-                sop = coalesce(#jsonb($5), sop), metadata = coalesce(#jsonb($6), metadata),
-                status = coalesce(#text($7), status), updated_at = #now()
-            WHERE id = $1 AND status = $2
+            UPDATE plans SET plan_title = coalesce(#text($2), plan_title), intent = coalesce(#text($3), intent),
+                sop = coalesce(#jsonb($4), sop), metadata = coalesce(#jsonb($5), metadata),
+                status = coalesce(#text($6), status), updated_at = #now()
+            WHERE id = $1
             """,
             [
-                .int(old.id), .text(old.status.rawValue), .optional(patch.title), .optional(patch.intent),
-                .optional(patch.sop?.encodedText), .optional(patch.metadata?.encodedText),
-                .optional(patch.status?.rawValue),
+                .int(id), .optional(patch.title), .optional(patch.intent), .optional(patch.sop?.encodedText),
+                .optional(patch.metadata?.encodedText), .optional(patch.status?.rawValue),
             ])
-        guard changed > 0 else { throw MemoryError(.conflict, "The plan was moved by someone else; read it again") }
     }
 
     private static func plan(_ row: SQLRow) throws(MemoryError) -> Plan {

@@ -38,23 +38,24 @@ struct ImportCommand: AsyncParsableCommand {
         let (stored, refused) = try await withMemory { memory in
             var (stored, refused, number) = (0, 0, 0)
             let progress = ProgressLine()
-            var batch: [[UInt8]] = []
+            var batch: [NumberedLine] = []
             func flush() async throws {
                 guard !batch.isEmpty else { return }
-                for (offset, result) in try await memory.importLines(batch, of: .all).enumerated() {
+                for (line, result) in zip(batch, try await memory.importLines(batch.map(\.text), of: .all)) {
                     switch result {
                     case .success: stored += 1
                     case .failure(let error):
                         refused += 1
-                        progress.show("line \(number - batch.count + offset + 1): \(error.message)", isLast: true)
+                        progress.show("line \(line.number): \(error.message)", isLast: true)
                     }
                 }
                 batch = []
                 progress.show("\(stored) imported")
             }
-            while let line = readLine() {
+            while let text = readLine() {
                 number += 1
-                batch.append(Array(line.utf8))
+                guard let line = NumberedLine(number: number, text: Array(text.utf8)) else { continue }
+                batch.append(line)
                 if batch.count == 256 { try await flush() }
             }
             try await flush()

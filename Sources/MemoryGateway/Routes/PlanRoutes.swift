@@ -33,7 +33,7 @@ enum PlanRoutes {
             method: .patch, path: path + "/{id}", tag: "Plans",
             summary: "Changes a plan; its status moves draft → scheduled → active → completed, and scheduled → draft",
             tenancy: .optionalClient(.query), writes: true, parameters: [id], body: .json("PlanPatch"),
-            answers: [.ok("Plan")], errors: [404, 409, 413, 422]
+            answers: [.ok("Plan")], errors: [404, 413, 422]
         ) { call in
             let plan = try await call.memory.updatePlan(
                 try call.id("id"), of: call.tenant.owners, try PlanPatch(call.body))
@@ -67,7 +67,7 @@ enum PlanRoutes {
             "PlanDraft",
             Schema.draft(
                 [
-                    "plan_title": Schema.string(1...500), "intent": Schema.string(1...65_536), "sop": sop,
+                    "plan_title": Schema.string(0...500), "intent": Schema.string(1...65_536), "sop": sop,
                     "client_id": Schema.clientID, "shared": Schema.boolean, "metadata": Schema.anyObject,
                 ], optional: ["client_id", "shared", "metadata"],
                 example: [
