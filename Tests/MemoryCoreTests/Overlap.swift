@@ -104,7 +104,8 @@ final class Overlap {
 
     private func begin(_ group: inout ThrowingTaskGroup<Void, any Error>) async throws {
         let busy = Set(turns.running.map { $0 % 4 })
-        guard calls < Self.maxCalls, let member = (0..<4).filter({ !busy.contains($0) }).randomElement(using: &generator)
+        guard calls < Self.maxCalls,
+            let member = (0..<4).filter({ !busy.contains($0) }).randomElement(using: &generator)
         else { return }
         if id == nil, calls > 0 { try await lookForRecord() }
         let (memory, client) = (members[member], gateways.world.client)

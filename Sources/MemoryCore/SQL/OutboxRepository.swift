@@ -18,7 +18,7 @@ struct OutboxRepository {
 
     /// A number that no lease ever had. By chance, not counted: a row that comes again would count through the numbers of
     /// its earlier life, and a late report would match one of them. There is room above for gateways that still count.
-    static func newFence() -> Int64 { .random(in: 1 << 32 ... 1 << 61) }
+    static func newFence() -> Int64 { .random(in: 1 << 32...1 << 61) }
 
     /// Asks for a point to be brought in line with its record, by whoever holds the lease that is answered.
     func enqueue(
