@@ -73,7 +73,9 @@ public final class Memory: Sendable {
             surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
-        erasures = Erasures(database: database, cache: cache, logger: logger, surroundings: surroundings)
+        erasures = Erasures(
+            database: database, cache: cache, lookTime: configuration.budgets.readRecords, logger: logger,
+            surroundings: surroundings)
         outbox = OutboxWorker(
             database: database, delivery: delivery, cache: cache, erasures: erasures, logger: logger,
             surroundings: surroundings)

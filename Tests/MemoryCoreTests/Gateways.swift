@@ -51,7 +51,7 @@ final class Gateways: Sendable {
     /// Ends all leases, as time does.
     func endLeases() async throws {
         let past = world.stores == .embedded ? "0" : "now() - interval '1 hour'"
-        try await world.execute("UPDATE memory_outbox SET due_at = \(past)")
+        try await world.execute("UPDATE memory_outbox SET due_at = \(past), held_until = NULL")
     }
 
     /// Has everything delivered that is owed.

@@ -45,6 +45,10 @@ final class CacheOutbox: Sendable {
     func look(_ report: (OutboxRepository.Lease, MemoryError?) -> Void) async -> Bool {
         do throws(MemoryError) {
             try await erasures.deliver()
+        } catch {
+            logger.debug("Erasures are owed, or not known", metadata: [LogKey.error: "\(error.debugDescription)"])
+        }
+        do throws(MemoryError) {
             guard await cache.canWrite() else { return false }
             let leases = try await database.write(deadline: .after(.seconds(2)), durable: false) {
                 session throws(MemoryError) in

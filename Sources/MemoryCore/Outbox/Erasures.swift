@@ -15,7 +15,6 @@ final class Erasures: Sendable {
     static let life: Duration = .seconds(1)
     /// How long an erasure is ours after its commit, or after it was taken.
     static let lease: Duration = .seconds(40)
-    private static let lookTime: Duration = .milliseconds(250)
     /// Beyond so many, everybody's sessions are refused.
     private static let capacity = 100_000
 
@@ -23,11 +22,17 @@ final class Erasures: Sendable {
     private let cache: MemoryCache
     private let logger: Logger
     private let surroundings: any Surroundings
+    /// How long a look may take.
+    private let lookTime: Duration
     /// When the last look began that found an answer, and when the last one began at all.
     private let looks = Mutex<(found: ContinuousClock.Instant?, tried: ContinuousClock.Instant?)>((nil, nil))
     private let flight = SingleFlight<String, Bool>()
 
-    init(database: any SQLDatabase, cache: MemoryCache, logger: Logger, surroundings: any Surroundings) {
+    init(
+        database: any SQLDatabase, cache: MemoryCache, lookTime: Duration, logger: Logger,
+        surroundings: any Surroundings
+    ) {
+        self.lookTime = lookTime
         self.database = database
         self.cache = cache
         self.logger = logger
@@ -62,7 +67,7 @@ final class Erasures: Sendable {
             let start = surroundings.instant
             looks.withLock { $0.tried = start }
             let changes = cache.erasureChanges
-            let owed = try await database.read(deadline: .after(Self.lookTime)) { session throws(MemoryError) in
+            let owed = try await database.read(deadline: .after(lookTime)) { session throws(MemoryError) in
                 try ErasureRepository(session: session).owed(limit: Self.capacity)
             }
             cache.setErased(owed.count < Self.capacity ? owed : nil, asOf: changes)
