@@ -158,37 +158,38 @@ extension DocumentRepository {
     private func enqueue(
         _ staging: Staging, delivered: Int, besides old: Int64?, lease: Duration
     ) throws(MemoryError) -> [OutboxRepository.Lease] {
+        let (fence, end) = (OutboxRepository.newFence(), Deadline.after(lease))
         let rows = try session.query(
             SQL(
                 postgres: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
                     SELECT 'doc_chunks', id, client_id, clock_timestamp() + make_interval(
-                        secs => CASE WHEN generation = $2 AND chunk_index >= $4::bigint THEN 0 ELSE $5::float8 END)
+                        secs => CASE WHEN generation = $2 AND chunk_index >= $4::bigint THEN 0 ELSE $5::float8 END), $6::bigint
                     FROM document_chunks WHERE document_id = $1 AND (generation = $2 OR generation = $3) ORDER BY id
                     ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = FALSE, attempts = 0,
-                        due_at = excluded.due_at
-                    RETURNING record_id, fence
+                        fence = excluded.fence, state = 'pending', is_stored = FALSE, attempts = 0,
+                        held_until = #held(memory_outbox), due_at = excluded.due_at
+                    RETURNING record_id, coalesce(held_until > clock_timestamp(), FALSE)
                     """,
                 sqlite: """
-                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+                    INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
                     SELECT 'doc_chunks', id, client_id, CAST(((julianday('now') - 2440587.5) * 86400.0
-                        + CASE WHEN generation = $2 AND chunk_index >= $4 THEN 0 ELSE $5 END) * 1000000.0 AS INTEGER)
+                        + CASE WHEN generation = $2 AND chunk_index >= $4 THEN 0 ELSE $5 END) * 1000000.0 AS INTEGER), $6
                     FROM document_chunks WHERE document_id = $1 AND (generation = $2 OR generation = $3) ORDER BY id
                     ON CONFLICT (collection, record_id) DO UPDATE SET
-                        fence = memory_outbox.fence + 1, state = 'pending', is_stored = 0, attempts = 0,
-                        due_at = excluded.due_at
-                    RETURNING record_id, fence
+                        fence = excluded.fence, state = 'pending', is_stored = 0, attempts = 0,
+                        held_until = #held(memory_outbox), due_at = excluded.due_at
+                    RETURNING record_id, coalesce(held_until > #now(), 0)
                     """),
             [
                 .int(staging.id), .int(staging.generation), old.map(SQLValue.int) ?? .null, .int(Int64(delivered)),
-                .double(lease.milliseconds / 1000),
+                .double(lease.milliseconds / 1000), .int(fence),
             ])
         return try rows.map { row throws(MemoryError) in
             OutboxRepository.Lease(
                 collection: VectorCollection.docChunks.description,
-                key: RecordKey(id: try row.int(0), clientID: staging.clientID), fence: try row.int(1), attempts: 0,
-                isStored: false)
+                key: RecordKey(id: try row.int(0), clientID: staging.clientID), fence: fence, attempts: 0,
+                isStored: false, isShared: try row.bool(1), end: end)
         }
     }
 

@@ -17,7 +17,9 @@ final class MemoryWriter: Sendable {
     }
 
     /// Inserts drafts that do not depend on each other: one that the store refuses fails alone.
-    func insert(_ drafts: [MemoryDraft], _ deadline: Deadline) async -> [Result<MemoryRecord, MemoryError>] {
+    func insert(
+        _ drafts: [MemoryDraft], _ deadline: Deadline
+    ) async -> [Result<EventRepository.Inserted, MemoryError>] {
         await isolatingFailures(drafts, isPoison: { Self.isInputsFault.contains($0.code) }) {
             drafts throws(MemoryError) in
             try await self.insertTogether(drafts, deadline).map { .success($0) }
@@ -50,7 +52,7 @@ final class MemoryWriter: Sendable {
             return [replaced]
         }
         return zip(try insert(drafts, session), drafts).map {
-            Memory.Changed(inserted: $0, supplied: $1.embedding)
+            Memory.Changed($0, supplied: $1.embedding)
         }
     }
 
@@ -62,35 +64,37 @@ final class MemoryWriter: Sendable {
 
     private func insertTogether(
         _ drafts: [MemoryDraft], _ deadline: Deadline
-    ) async throws(MemoryError) -> [MemoryRecord] {
+    ) async throws(MemoryError) -> [EventRepository.Inserted] {
         let clients = Set(drafts.map(\.clientID))
-        let records: [MemoryRecord]
+        let inserted: [EventRepository.Inserted]
         do {
             let unknown = known.withLock { clients.subtracting($0) }.sorted()
-            records = try await insert(drafts, ensuring: unknown, deadline)
+            inserted = try await insert(drafts, ensuring: unknown, deadline)
         } catch {
             // A profile that was known has been deleted since.
             guard error.code == .unprocessable, error.driverCode != nil else { throw error }
             known.withLock { $0.subtract(clients) }
-            records = try await insert(drafts, ensuring: clients.sorted(), deadline)
+            inserted = try await insert(drafts, ensuring: clients.sorted(), deadline)
         }
         known.withLock { known in
             if known.count + clients.count > Self.maxKnown { known = [] }
             known.formUnion(clients)
         }
-        return records
+        return inserted
     }
 
     private func insert(
         _ drafts: [MemoryDraft], ensuring clients: [Int], _ deadline: Deadline
-    ) async throws(MemoryError) -> [MemoryRecord] {
+    ) async throws(MemoryError) -> [EventRepository.Inserted] {
         try await database.write(deadline: deadline) { session throws(MemoryError) in
             try Self.ensure(clients, creating: self.createsClients, session)
             return try self.insert(drafts, session)
         }
     }
 
-    private func insert(_ drafts: [MemoryDraft], _ session: any SQLSession) throws(MemoryError) -> [MemoryRecord] {
+    private func insert(
+        _ drafts: [MemoryDraft], _ session: any SQLSession
+    ) throws(MemoryError) -> [EventRepository.Inserted] {
         let now = surroundings.now
         return try EventRepository(session: session)
             .insert(drafts.map { EventRepository.New($0, now: now) }, lease: OutboxWorker.inlineLease)
