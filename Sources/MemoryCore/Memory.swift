@@ -90,10 +90,10 @@ public final class Memory: Sendable {
         self.writer = writer
         inserts = Coalescer(
             store: database.name, maxBatch: 64, maxRunning: database.parallelWrites, changes: true,
-            abandoned: { [outbox] draft, record in
+            abandoned: { [outbox] _, inserted in
                 // Nobody indexes it any more: its outbox row need not wait for the lease to end.
-                guard let lease = Changed(inserted: record, supplied: draft.embedding).lease else { return }
-                outbox.failed(lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
+                outbox.failed(
+                    inserted.lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
             }
         ) { drafts, deadline in
             await writer.insert(drafts, deadline)

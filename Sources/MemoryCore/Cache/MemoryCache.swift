@@ -176,7 +176,7 @@ final class MemoryCache: Sendable {
     func flight(_ request: RecallRequest, _ ticket: Ticket?) -> Flight {
         if let ticket { return .cached(ticket) }
         return .uncached(
-            clientID: request.clientID, fingerprint: request.fingerprint,
+            clientID: request.clientID, fingerprint: request.fingerprint(ranking),
             writes: localWrites.withLock { $0[Self.slot(request.clientID)] })
     }
 
