@@ -165,9 +165,12 @@ struct QueryPlanTests {
             var filter = EventFilter()
             filter.clientID = client
             _ = try log.list(filter, page: PageRequest())
+            _ = try log.after(first + 99_000, upTo: first + 100_000, filter, limit: 200)
             filter.type = "note"
             _ = try log.list(filter, page: PageRequest())
         }
+        _ = try log.sight()
+        _ = try log.ids(after: first + 99_000, upTo: first + 99_200)
     }
 
     private static func outbox(_ session: any SQLSession, _ first: Int64) throws(MemoryError) {
