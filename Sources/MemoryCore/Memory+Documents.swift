@@ -1,8 +1,6 @@
 extension Memory {
     /// How many chunks are indexed before the answer; more are left to the outbox, because a handbook may have thousands.
     private static let chunksIndexedAtOnce = 128
-    /// For how long the outbox leaves new chunks to whoever stored them.
-    private static let documentLease: Duration = .seconds(15)
 
     /// Cuts a document into chunks and stores it, in the place of the one of that id.
     ///
@@ -11,21 +9,19 @@ extension Memory {
         try draft.validate()
         let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
-        let ensured = writer.ensuringClient(draft.clientID)
-        let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
-            try ensured(session)
-            return try DocumentRepository(session: session).replace(
-                draft, chunks: chunks, lease: Self.documentLease)
-        }
-        let indexed = Array(new.prefix(Self.chunksIndexedAtOnce))
-        let errors = await concurrently(indexed) { chunk, _ in await self.storeChunk(chunk, deadline) }
-        settle(indexed.map(\.1), errors, cacheError: nil)
-        let goneErrors = await removePoints(gone, deadline)
-        settle(gone, goneErrors, cacheError: nil)
-        let isComplete = errors.allSatisfy { $0 == nil } && indexed.count == new.count
+        let stored = try await DocumentWriter(database: database, surroundings: surroundings).store(
+            draft, chunks: chunks, delivered: Self.chunksIndexedAtOnce, prepare: writer.ensuringClient(draft.clientID),
+            deadline: deadline)
+        let errors = await concurrently(stored.new) { chunk, _ in await self.storeChunk(chunk, deadline) }
+        settle(stored.new.map(\.lease), errors, cacheError: nil)
+        let goneErrors = await removePoints(stored.gone, deadline)
+        settle(stored.gone, goneErrors, cacheError: nil)
+        let hasFailed = errors.contains { $0 != nil }
+        let isPending = !hasFailed && stored.new.count < chunks.count
         return DocumentReceipt(
-            id: draft.id, chunks: chunks.count, storedIn: [database.name] + (isComplete ? [vectors.name] : []),
-            failed: isComplete ? [] : [vectors.name])
+            id: draft.id, chunks: chunks.count,
+            storedIn: [database.name] + (hasFailed || isPending ? [] : [vectors.name]),
+            failed: hasFailed ? [vectors.name] : [], pending: isPending ? [vectors.name] : [])
     }
 
     private func storeChunk(_ chunk: DocumentChunk, _ deadline: Deadline) async -> MemoryError? {
@@ -115,9 +111,9 @@ extension Memory {
         _ request: RecallRequest, _ owners: [Int], _ document: String?, _ deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
         let vector = try await embeddings.vector(
-            ofQuery: request.query, clientID: request.clientID,
+            ofQuery: request.query, clientID: owners[0],
             deadline: deadline.capped(at: configuration.budgets.embedQuery))
-        await cache.keep(vector, of: request.clientID)
+        await cache.keep(vector, of: owners[0])
         let queries = owners.map { owner in
             VectorQuery(
                 clientID: owner, dense: vector.values, sparse: .query(request.query), filter: RecallFilter(),

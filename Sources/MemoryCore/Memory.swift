@@ -68,7 +68,8 @@ public final class Memory: Sendable {
         self.subscriber = subscriber
         keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
         cache = MemoryCache(
-            stores.shortTerm, prefix: configuration.valkey.keyPrefix, budgets: configuration.budgets,
+            stores.shortTerm, prefix: configuration.valkey.keyPrefix,
+            ranking: "\(embedder.model) \(configuration.denseWeight)", budgets: configuration.budgets,
             surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)

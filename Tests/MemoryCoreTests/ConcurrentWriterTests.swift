@@ -432,23 +432,24 @@ struct ConcurrentWriterTests {
                 """)
             try await sixteen { writer, dice in
                 for round in 0..<12 {
-                    let order = dice.next()
-                    try await memory.database.write(deadline: .after(.seconds(20))) { session throws(MemoryError) in
-                        var dice = SeededGenerator(seed: order)
-                        let outbox = OutboxRepository(session: session)
+                    let leases = try await memory.database.write(deadline: .after(.seconds(20))) {
+                        session throws(MemoryError) in
                         var turn = 0
-                        let leases = try outbox.claim(limit: 64, lease: .zero, turn: &turn).shuffled(using: &dice)
-                        // Of those that another had claimed before, only the fence is wrong.
-                        let stale = ids.shuffled(using: &dice).prefix(20).map {
-                            OutboxRepository.Lease(
-                                collection: "events", key: RecordKey(id: $0, clientID: world.client), fence: 0,
-                                attempts: 0, isStored: false)
-                        }
-                        let failures = leases.map {
-                            OutboxRepository.Failure(
-                                lease: $0, error: "test", delay: .zero, counts: true, isDead: round % 3 == 0,
-                                isStored: false)
-                        }
+                        return try OutboxRepository(session: session).claim(limit: 64, lease: .zero, turn: &turn)
+                    }.shuffled(using: &dice)
+                    // Of rows that another has claimed before, only the fence is wrong.
+                    let stale = ids.shuffled(using: &dice).prefix(20).map {
+                        OutboxRepository.Lease(
+                            collection: "events", key: RecordKey(id: $0, clientID: world.client), fence: 0,
+                            attempts: 0, isStored: false)
+                    }
+                    let failures = leases.map {
+                        OutboxRepository.Failure(
+                            lease: $0, error: "test", delay: .zero, counts: true, isDead: round % 3 == 0,
+                            isStored: false)
+                    }
+                    try await memory.database.write(deadline: .after(.seconds(20))) { session throws(MemoryError) in
+                        let outbox = OutboxRepository(session: session)
                         switch (writer + round) % 4 {
                         case 0: try outbox.complete(stale)
                         case 1: try outbox.postpone(failures)

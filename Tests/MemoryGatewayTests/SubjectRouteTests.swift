@@ -93,7 +93,9 @@ struct SubjectRouteTests {
             }
             .joined(separator: "\n\n")
             let stored = try await gateway.post("\(api)/docs", ["doc_id": "big", "content": .string(text)])
-            #expect(stored.status == 207 && stored.json["failed"] == ["embedded-vectors"])
+            // What is left to the background on a healthy system has not failed.
+            #expect(stored.status == 200 && stored.json["failed"] == nil && stored.json["warning"] == nil)
+            #expect(stored.json["pending"] == ["embedded-vectors"] && stored.json["stored_in"] == ["sqlite"])
             try await gateway.world.eventually("every chunk is indexed") {
                 try await gateway.world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
             }

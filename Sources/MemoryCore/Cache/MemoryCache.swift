@@ -17,6 +17,8 @@ final class MemoryCache: Sendable {
     private static let recordLife: Duration = .seconds(24 * 3600)
     let store: any ShortTermStore
     private let prefix: String
+    /// What decides about the order of answers beside the request: the model and the weights.
+    let ranking: String
     private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
@@ -24,11 +26,12 @@ final class MemoryCache: Sendable {
     private let distrust = Mutex(Distrust())
 
     init(
-        _ store: any ShortTermStore, prefix: String, budgets: MemoryConfiguration.Budgets,
+        _ store: any ShortTermStore, prefix: String, ranking: String, budgets: MemoryConfiguration.Budgets,
         surroundings: any Surroundings
     ) {
         self.store = store
         self.prefix = prefix
+        self.ranking = ranking
         self.budgets = budgets
         self.surroundings = surroundings
     }
@@ -132,7 +135,7 @@ final class MemoryCache: Sendable {
         if distrust.withLock({ $0.contains(clientID) }) {
             try await invalidate([clientID], deadline: deadline)
         }
-        let key = "\(prefix(of: clientID))recall:\(request.fingerprint)"
+        let key = "\(prefix(of: clientID))recall:\(request.fingerprint(ranking))"
         let generationKey = generationKey(clientID)
         let found = try await store.get([generationKey, key], deadline: deadline)
         guard let bytes = found.values[0],
@@ -278,9 +281,12 @@ struct QueryVector: Sendable {
 
 extension RecallRequest {
     /// A digest of everything that decides the answer; two requests that differ in anything have different ones.
-    var fingerprint: String {
+    ///
+    /// `ranking`: what ranks beside the request, as ``MemoryCache/ranking`` says.
+    func fingerprint(_ ranking: String) -> String {
         var writer = JSONWriter()
         writer.beginArray()
+        writer.string(ranking)
         writer.string(query)
         writer.int(limit)
         writer.string(mode.rawValue)

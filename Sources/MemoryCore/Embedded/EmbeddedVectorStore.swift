@@ -7,30 +7,21 @@ final class EmbeddedVectorStore: VectorStore {
     let name = MemoryError.Store.embeddedVectors
     let parallelWrites = 1
 
-    private struct Place: Hashable {
-        let clientID: Int
-        let collection: VectorCollection
-    }
-
-    private struct State {
-        var blocks: LRUCache<Place, CompactVectors>
-        /// Grows with each write: a block that was read before a write is not kept after it.
-        var writes = 0
-    }
+    private typealias Place = VectorBlocks.Place
 
     private let database: any SQLDatabase
     /// Whether the file is this store's alone. Where it is the primary store's as well, a write need not be durable by
     /// itself: should power fail, the note in the outbox that it was delivered, which comes later, is lost with it.
     private let ownsDatabase: Bool
     private let maxCacheBytes: Int
-    private let state: Mutex<State>
+    private let blocks: Mutex<VectorBlocks>
 
     /// Vectors in a file, which is closed with this store when nobody else uses it.
     init(_ database: any SQLDatabase, maxCacheBytes: Int, ownsDatabase: Bool) {
         self.database = database
         self.ownsDatabase = ownsDatabase
         self.maxCacheBytes = maxCacheBytes
-        state = Mutex(State(blocks: LRUCache(capacity: maxCacheBytes)))
+        blocks = Mutex(VectorBlocks(capacity: maxCacheBytes))
     }
 
     // MARK: Writing
@@ -65,11 +56,12 @@ final class EmbeddedVectorStore: VectorStore {
                 SELECT value ->> 0, $1, value ->> 1, value ->> 2, value ->> 3 FROM json_each($2)
                 """, [.text(collection.description), .text(terms)])
         }
-        state.withLock { state in
-            state.writes += 1
-            for row in rows {
-                let place = Place(clientID: row.point.subject.clientID, collection: collection)
-                Self.change(&state.blocks, place) { $0.set(row.point.subject.id, row.dense) }
+        let changes = Dictionary(grouping: rows, by: \.point.subject.clientID).mapValues { rows in
+            rows.map { VectorBlocks.Change(id: $0.point.subject.id, dense: $0.dense) }
+        }
+        blocks.withLock { blocks in
+            for (client, changes) in changes {
+                blocks.apply(changes, to: Place(clientID: client, collection: collection))
             }
         }
     }
@@ -98,23 +90,10 @@ final class EmbeddedVectorStore: VectorStore {
             session throws(MemoryError) in
             try Self.remove(ids, collection, session)
         }
-        state.withLock { state in
-            state.writes += 1
-            for client in clients {
-                let place = Place(clientID: client, collection: collection)
-                Self.change(&state.blocks, place) { block in for id in ids { block.remove(id) } }
-            }
+        let changes = ids.map { VectorBlocks.Change(id: $0, dense: nil) }
+        blocks.withLock { blocks in
+            for client in clients { blocks.apply(changes, to: Place(clientID: client, collection: collection)) }
         }
-    }
-
-    /// Changes a block where it is kept; it is taken out in between, so that it is not copied.
-    private static func change(
-        _ blocks: inout LRUCache<Place, CompactVectors>, _ place: Place, _ body: (inout CompactVectors) -> Void
-    ) {
-        guard var block = blocks.value(for: place) else { return }
-        blocks.removeValue(for: place)
-        body(&block)
-        blocks.insert(block, for: place, cost: block.bytes)
     }
 
     /// Removes points and answers whose they were.
@@ -173,24 +152,43 @@ final class EmbeddedVectorStore: VectorStore {
     func search(
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
-        try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
+        let places = Set(queries.filter { $0.dense != nil }.map { Place(clientID: $0.clientID, collection: collection) })
+        // Before the file is read, so that nothing is missed that is written from then on.
+        let readings = blocks.withLock { blocks in
+            var readings: [Place: Int] = [:]
+            for place in places { readings[place] = blocks.beginReading(place) }
+            return readings
+        }
+        let read = Shelf()
+        defer {
+            let found = read.blocks.withLock { $0 }
+            blocks.withLock { blocks in
+                for (place, number) in readings { blocks.endReading(number, found[place]) }
+            }
+        }
+        return try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
             var answers: [VectorAnswer] = []
             for query in queries {
                 guard !deadline.hasPassed else { throw .timeout(name, "searching") }
-                answers.append(try search(query, collection, session))
+                answers.append(try search(query, collection, session, read))
             }
             return answers
         }
     }
 
+    /// The blocks that a search has read from the file, whole.
+    private final class Shelf: Sendable {
+        let blocks = Mutex<[Place: CompactVectors]>([:])
+    }
+
     private func search(
-        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession
+        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession, _ shelf: Shelf
     ) throws(MemoryError) -> VectorAnswer {
         let place = Place(clientID: query.clientID, collection: collection)
         let allowed = try allowed(query, place, session)
         let isAllowed = { (id: Int64) in allowed?.contains(id) ?? true }
         let dense = try query.dense.map { vector throws(MemoryError) in
-            try nearest(to: vector, place, limit: query.limit, isAllowed, session)
+            try nearest(to: vector, place, limit: query.limit, isAllowed, session, shelf)
         }
         let sparse = try query.sparse.map { sparse throws(MemoryError) in
             try words(sparse, place, limit: query.limit, isAllowed, session)
@@ -204,10 +202,13 @@ final class EmbeddedVectorStore: VectorStore {
     /// Compares all of the client's vectors: from the cache, else page by page from the file, on the way into the cache as
     /// far as there is room. Memory stays bounded, whatever there is in the file.
     private func nearest(
-        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession,
+        _ shelf: Shelf
     ) throws(MemoryError) -> [(id: Int64, score: Double)] {
-        let (known, writes) = state.withLock { ($0.blocks.value(for: place), $0.writes) }
-        if let known { return known.nearest(to: vector, limit: limit, isAllowed: isAllowed) }
+        let held = blocks.withLock { $0.block(of: place) }
+        if let known = held ?? shelf.blocks.withLock({ $0[place] }) {
+            return known.nearest(to: vector, limit: limit, isAllowed: isAllowed)
+        }
         var best = BestScores(limit: limit)
         var block = CompactVectors()
         var isWhole = true
@@ -233,11 +234,7 @@ final class EmbeddedVectorStore: VectorStore {
             if isWhole, block.bytes > maxCacheBytes { (isWhole, block) = (false, CompactVectors()) }
             guard rows.count == Self.pageCount else { break }
         }
-        state.withLock { state in
-            // A write since then may be missing in what was read.
-            guard isWhole, state.writes == writes else { return }
-            state.blocks.insert(block, for: place, cost: block.bytes)
-        }
+        if isWhole { shelf.blocks.withLock { $0[place] = block } }
         return best.sorted
     }
 

@@ -106,7 +106,7 @@ final class OpenAIEmbedder: Embedder {
         // A wrong key or address stays wrong, but only until a person mends it: the texts are not at fault.
         let isOurs = [401, 402, 403, 404].contains(reply.status)
         var error = MemoryError.unavailable(
-            .embeddings, String(decoding: reply.body.prefix(300), as: UTF8.self), driverCode: "http \(reply.status)")
+            .embeddings, ReplySummary.of(reply.body), driverCode: "http \(reply.status)")
         error.isRetriable = retriable || isOurs
         error.retryAfter = reply.retryAfter
         return error
@@ -117,7 +117,7 @@ final class OpenAIEmbedder: Embedder {
         _ answer: JSON?, _ body: [UInt8], count: Int
     ) throws(MemoryError) -> [Result<[Float], MemoryError>] {
         guard let data = answer?["data"]?.array, data.count == count else {
-            throw .badReply(.embeddings, String(decoding: body.prefix(300), as: UTF8.self))
+            throw .badReply(.embeddings, ReplySummary.of(body))
         }
         var results = [Result<[Float], MemoryError>?](repeating: nil, count: count)
         for item in data {

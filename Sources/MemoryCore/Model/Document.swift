@@ -59,8 +59,11 @@ public struct DocumentReceipt: Sendable {
     public let chunks: Int
     /// The stores that have it.
     public let storedIn: [MemoryError.Store]
-    /// The stores that do not have all of it yet. The outbox delivers it later.
+    /// The stores that could not take all of it. The outbox delivers it later.
     public let failed: [MemoryError.Store]
+    /// The stores that are still taking it: of a long document they get the first chunks before the answer, and the others
+    /// in the background.
+    public let pending: [MemoryError.Store]
 }
 
 /// A piece of a document, small enough to be found by what it says.

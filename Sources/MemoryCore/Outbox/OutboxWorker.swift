@@ -260,6 +260,9 @@ final class OutboxWorker: Sendable {
             while await sweep({ session throws(MemoryError) in
                 try EventRepository(session: session).deleteExpired(now: now, limit: Self.sweepBatch)
             }) == Self.sweepBatch, !Task.isCancelled {}
+            while await sweep({ session throws(MemoryError) in
+                try DocumentRepository(session: session).sweepRemnants() ? 1 : 0
+            }) > 0, !Task.isCancelled {}
         }
         if nextKeySweep.isDue(every: .seconds(3600)) {
             _ = await sweep { session throws(MemoryError) in try IdempotencyRepository(session: session).sweep() }

@@ -64,8 +64,7 @@ struct QdrantClient: Sendable {
     static let missing = "http 404"
 
     private static func refusal(_ reply: CurlReply) -> MemoryError {
-        let detail = String(decoding: reply.body.prefix(300), as: UTF8.self)
-        var error = MemoryError.unavailable(.qdrant, detail, driverCode: "http \(reply.status)")
+        var error = MemoryError.unavailable(.qdrant, ReplySummary.of(reply.body), driverCode: "http \(reply.status)")
         // A request that does not fit stays so; everything else ends when somebody mends the server or the settings.
         // A collection that is not there is an answer, and created.
         if reply.status == 404 { error.code = .notFound }

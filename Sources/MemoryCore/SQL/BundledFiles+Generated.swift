@@ -351,6 +351,25 @@ CREATE INDEX events_record_text ON events USING gin (to_tsvector('english', payl
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
 """##),
+        BundledFile(
+            name: "008_documents_in_slices.sql",
+            text: ##"""
+-- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
+
+-- Which chunks are the document's; none while there is nothing to read yet.
+ALTER TABLE documents ADD COLUMN generation BIGINT DEFAULT 0;
+ALTER TABLE document_chunks ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX document_chunks_generation ON document_chunks (document_id, generation);
+DROP INDEX document_chunks_document_id;
+
+-- Chunks that are not yet, or no longer, a document's: those that are due are in nobody's hands, and go.
+CREATE TABLE document_remnants (
+    document_id BIGINT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    generation  BIGINT NOT NULL,
+    due_at      TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (document_id, generation)
+);
+"""##),
     ]
 
     static let sqliteMigrations = [
@@ -730,6 +749,25 @@ Answer with JSON only:
             text: ##"""
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
+"""##),
+        BundledFile(
+            name: "008_documents_in_slices.sql",
+            text: ##"""
+-- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
+
+-- Which chunks are the document's; none while there is nothing to read yet.
+ALTER TABLE documents ADD COLUMN generation INTEGER DEFAULT 0;
+ALTER TABLE document_chunks ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX document_chunks_generation ON document_chunks (document_id, generation);
+DROP INDEX document_chunks_document_id;
+
+-- Chunks that are not yet, or no longer, a document's: those that are due are in nobody's hands, and go.
+CREATE TABLE document_remnants (
+    document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    generation  INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    PRIMARY KEY (document_id, generation)
+) STRICT;
 """##),
     ]
 

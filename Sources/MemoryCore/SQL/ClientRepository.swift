@@ -81,7 +81,10 @@ struct ClientRepository {
         let client = [SQLValue.int(Int64(clientID))]
         let memories = try session.execute("DELETE FROM events WHERE client_id = $1 AND #record(event_type)", client)
         let events = try session.execute("DELETE FROM events WHERE client_id = $1", client)
-        let documents = try session.execute("DELETE FROM documents WHERE client_id = $1", client)
+        let documents = try session.execute(
+            "DELETE FROM documents WHERE client_id = $1 AND generation IS NOT NULL", client)
+        // What is being ingested.
+        try session.execute("DELETE FROM documents WHERE client_id = $1", client)
         try session.execute("DELETE FROM scheduler_runs WHERE client_id = $1", client)
         let plans = try session.execute("DELETE FROM plans WHERE client_id = $1", client)
         try session.execute("DELETE FROM idempotency_keys WHERE client_id = $1", client)

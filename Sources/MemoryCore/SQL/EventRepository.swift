@@ -59,7 +59,6 @@ struct EventRepository {
 
     /// Two statements for all rows: the full-text index writes to its tables at the end of each statement.
     private func insertInTwoStatements(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
-        let now = Timestamp.now
         var writer = JSONWriter()
         writer.beginArray()
         for row in rows {
@@ -68,7 +67,7 @@ struct EventRepository {
             writer.int(row.draft.clientID)
             writer.string(row.payload)
             writer.string(row.metadata)
-            writer.int((row.draft.createdAt ?? now).microseconds)
+            writer.json(row.draft.createdAt.map { .int($0.microseconds) } ?? .null)
             writer.endArray()
         }
         writer.endArray()
@@ -76,7 +75,7 @@ struct EventRepository {
         let stored = try session.query(
             """
             INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
-            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, value ->> 4
+            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, coalesce(value ->> 4, #now())
             FROM json_each($1) ORDER BY key
             RETURNING id, created_at
             """, [.text(String(decoding: writer.bytes, as: UTF8.self))]
@@ -84,8 +83,10 @@ struct EventRepository {
         try session.execute(
             """
             INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-            SELECT #collection(event_type), id, client_id, $2 FROM events WHERE id #anyInt($1)
-            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds)])
+            SELECT #collection(event_type), id, client_id,
+                CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER)
+            FROM events WHERE id #anyInt($1)
+            """, [.ints(stored.map(\.id)), .double(lease.milliseconds / 1000)])
         return stored.map(\.row)
     }
 
@@ -418,21 +419,27 @@ struct EventRepository {
         }
     }
 
-    /// Deletes records that have expired, a bounded number at a time, and asks for their points to go.
+    /// What the text of every moment before this second comes before, and that of none after it: the digits of a fraction are
+    /// as many as it needs, so that within a second text and time differ in order.
+    private static func textualBound(_ now: Timestamp) -> String { String(now.description.prefix(19)) }
+
+    /// Deletes records that have expired, at the latest a second after they did, a bounded number at a time, and asks for their points to go.
     ///
     /// - Returns: how many there were.
     func deleteExpired(now: Timestamp, limit: Int) throws(MemoryError) -> Int {
         let rows = try session.query(
             SQL(
                 postgres: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" <= $1
-                        AND #record(event_type) LIMIT $2 FOR UPDATE SKIP LOCKED
+                    SELECT id, client_id FROM events
+                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" < $1
+                        AND payload ->> 'expires_at' LIKE '____-%' AND #record(event_type)
+                    LIMIT $2 FOR UPDATE SKIP LOCKED
                     """,
                 sqlite: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE json_extract(payload, '$.expires_at') <= $1 AND #record(event_type) LIMIT $2
-                    """), [.text(now.description), .int(Int64(limit))])
+                    SELECT id, client_id FROM events
+                    WHERE json_extract(payload, '$.expires_at') < $1
+                        AND json_extract(payload, '$.expires_at') LIKE '____-%' AND #record(event_type) LIMIT $2
+                    """), [.text(Self.textualBound(now)), .int(Int64(limit))])
         let keys = try rows.map { row throws(MemoryError) in
             RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
         }

@@ -18,7 +18,10 @@ struct ReconciliationRepository {
             if let kind = Self.kind(collection) {
                 try session.query("SELECT count(*) FROM events WHERE event_type LIKE $1", [.text(kind)])
             } else {
-                try session.query("SELECT count(*) FROM document_chunks", [])
+                try session.query("""
+                    SELECT count(*) FROM document_chunks c
+                    JOIN documents d ON d.id = c.document_id AND d.generation = c.generation
+                    """, [])
             }
         let owed = try session.query(
             "SELECT count(*) FROM memory_outbox WHERE collection = $1", [.text(collection.description)])
@@ -41,7 +44,8 @@ struct ReconciliationRepository {
             } else {
                 try session.query(
                     """
-                    SELECT c.id, c.client_id FROM document_chunks c WHERE c.id > $1
+                    SELECT c.id, c.client_id FROM document_chunks c
+                    JOIN documents d ON d.id = c.document_id AND d.generation = c.generation WHERE c.id > $1
                         AND NOT EXISTS (SELECT 1 FROM memory_outbox o WHERE o.collection = $2 AND o.record_id = c.id)
                     ORDER BY c.id LIMIT $3
                     """, values)
@@ -58,7 +62,10 @@ struct ReconciliationRepository {
                 try session.query(
                     "SELECT id FROM events WHERE id #anyInt($1) AND event_type LIKE $2", [.ints(ids), .text(kind)])
             } else {
-                try session.query("SELECT id FROM document_chunks WHERE id #anyInt($1)", [.ints(ids)])
+                try session.query("""
+                    SELECT c.id FROM document_chunks c
+                    JOIN documents d ON d.id = c.document_id AND d.generation = c.generation WHERE c.id #anyInt($1)
+                    """, [.ints(ids)])
             }
         return Set(try rows.map { row throws(MemoryError) in try row.int(0) })
     }

@@ -46,9 +46,9 @@ struct ServeCommand: AsyncParsableCommand {
         if try await failing({ () throws(MemoryError) in try await memory.isOpen() }) {
             logger.warning("There are no API keys: whoever reaches this address reads and writes every memory")
         }
-        // Services end in the reverse of this order: the listener first, then the memory that it needs.
+        // Services end in the reverse of this order: the listener after a moment, then the memory that it needs.
         var group = ServiceGroupConfiguration(
-            services: [memory, application], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [memory, application, Linger()], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(28)
         try await ServiceGroup(configuration: group).run()
     }

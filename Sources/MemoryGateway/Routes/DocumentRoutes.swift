@@ -11,7 +11,7 @@ enum DocumentRoutes {
             method: .post, path: path, tag: "Documents",
             summary: "Ingests a document, in the place of the one of its id",
             tenancy: .optionalClient(.body), writes: true, body: .json("DocumentDraft", maxBytes: 16 << 20),
-            answers: [.ok("DocumentReceipt", "Every chunk is indexed."), .partly("DocumentReceipt")],
+            answers: [.ok("DocumentReceipt", "Every chunk is indexed, or (`pending`) will be in a moment."), .partly("DocumentReceipt")],
             errors: [413, 422]
         ) { call in
             let receipt = try await call.memory.ingest(try DocumentDraft(call.body, client: call.client))
@@ -74,8 +74,8 @@ enum DocumentRoutes {
             Schema.object(
                 [
                     "doc_id": Schema.string(), "chunks": Schema.integer(), "stored_in": Schema.stores,
-                    "failed": Schema.stores, "warning": Schema.string(),
-                ], optional: ["failed", "warning"])
+                    "failed": Schema.stores, "warning": Schema.string(), "pending": Schema.stores,
+                ], optional: ["failed", "warning", "pending"])
         ),
         (
             "Document",
@@ -120,6 +120,7 @@ extension DocumentReceipt {
             object["failed"] = .array(failed.map { .string($0.description) })
             object["warning"] = "Vector storage failed, will retry in background"
         }
+        if !pending.isEmpty { object["pending"] = .array(pending.map { .string($0.description) }) }
         return object
     }
 }
