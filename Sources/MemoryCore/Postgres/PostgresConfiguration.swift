@@ -16,7 +16,8 @@ public struct PostgresConfiguration: Sendable {
     /// libpq's `sslmode`, unless the URI has one; nil for libpq's own `prefer`, which goes on without encryption where the
     /// server offers none.
     public var sslMode: SSLMode?
-    /// How many connections to hold at most, 1...100. Each has a thread of its own.
+    /// How many connections to hold at most, 1...100. Each has a thread of its own. Work in the background has a quarter of
+    /// them at most, and from four on requests leave one to it.
     public var connections = 8
     /// How many calls may wait for a connection; one more fails at once.
     public var maxWaiting = 1024
