@@ -25,6 +25,10 @@ extension Memory {
     /// sessions, cached values. What has no client (graph, runs, templates) stays.
     public func erase(client: Int) async throws(MemoryError) -> Erasure {
         try Limits.check(clientID: client)
+        return try await Lane.background.run { () throws(MemoryError) in try await eraseAll(of: client) }
+    }
+
+    private func eraseAll(of client: Int) async throws(MemoryError) -> Erasure {
         let deadline = Deadline.after(.seconds(30))
         let (counts, points) = try await database.write(deadline: deadline) { session throws(MemoryError) in
             let clients = ClientRepository(session: session)

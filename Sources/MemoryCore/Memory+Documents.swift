@@ -9,6 +9,10 @@ extension Memory {
     /// - Throws: ``MemoryError``: `invalid_request` or `too_large`, naming the field; `outcome` says what was stored.
     public func ingest(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
         try draft.validate()
+        return try await Lane.background.run { () throws(MemoryError) in try await store(draft) }
+    }
+
+    private func store(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
         let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
         let ensured = writer.ensuringClient(draft.clientID)

@@ -34,7 +34,9 @@ extension Memory {
     ///
     /// - Returns: how many vectors were missing, and how many stood for nothing.
     public func reconcile() async throws(MemoryError) -> (missing: Int, foreign: Int) {
-        let finding = try await reconciler.reconcile(always: true)
+        let finding = try await Lane.background.run { () throws(MemoryError) in
+            try await reconciler.reconcile(always: true)
+        }
         return (finding.missing, finding.foreign)
     }
 }

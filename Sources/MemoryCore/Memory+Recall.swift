@@ -27,15 +27,13 @@ extension Memory {
         switch await cache.lookUp(request, deadline: deadline) {
         case .hit(let hits):
             return answer(hits, isCached: true, isDegraded: false)
-        case .miss(let ticket?):
-            // The ticket names the client's generation, so nobody joins a search that began before their own write.
-            let shared = try await recalls.run(ticket) { () throws(MemoryError) in
+        case .miss(let ticket):
+            // It names the client's generation, so nobody joins a search that began before their own write.
+            let flight = cache.flight(request, ticket)
+            let shared = try await recalls.run(flight, deadline: deadline) { () throws(MemoryError) in
                 try await self.search(request, ticket, deadline)
             }
             return answer(shared.0, isCached: false, isDegraded: shared.isDegraded)
-        case .miss(nil):
-            let found = try await search(request, nil, deadline)
-            return answer(found.0, isCached: false, isDegraded: found.isDegraded)
         }
     }
 

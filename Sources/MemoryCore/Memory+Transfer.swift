@@ -13,11 +13,20 @@ extension Memory {
 
     /// Counts what the primary store holds.
     public func statistics() async throws(MemoryError) -> Statistics {
-        try await database.read(deadline: .after(.seconds(60))) { session throws(MemoryError) in
+        try await longRead { session throws(MemoryError) in
             let (memories, clients) = try EventRepository(session: session).counts()
             let outbox = try OutboxRepository(session: session).counts()
             return Statistics(
                 memories: memories, clients: clients, outboxPending: outbox.pending, outboxDead: outbox.dead)
+        }
+    }
+
+    /// Reads what may take long, where no request waits for it.
+    private func longRead<Value: Sendable>(
+        _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        try await Lane.background.run { () throws(MemoryError) in
+            try await database.read(deadline: .after(.seconds(60)), body)
         }
     }
 
@@ -45,8 +54,7 @@ extension Memory {
         var last: Int64 = 0
         while true {
             let start = last
-            let (records, vectors) = try await database.read(deadline: .after(.seconds(60))) {
-                session throws(MemoryError) in
+            let (records, vectors) = try await longRead { session throws(MemoryError) in
                 let events = EventRepository(session: session)
                 let records = try events.page(after: start, clientID: client, limit: 500)
                 return (records, try events.suppliedEmbeddings(records.map(\.id)))
@@ -78,7 +86,7 @@ extension Memory {
                 return try MemoryDraft(exported: object)
             }
         }
-        return try await remember(drafts)
+        return try await Lane.background.run { () throws(MemoryError) in try await remember(drafts) }
     }
 
     // MARK: Reindexing
@@ -93,16 +101,18 @@ extension Memory {
         resuming: Bool = false, progress: (_ done: Int, _ total: Int) -> Void
     ) async throws -> Int {
         if !resuming {
-            _ = try await database.write(deadline: .after(.seconds(600))) { session throws(MemoryError) in
-                // More rows than any statement of a request has.
-                if session.dialect == .postgres { try session.script("SET LOCAL statement_timeout = 0") }
-                return try OutboxRepository(session: session).enqueueAll()
+            _ = try await Lane.background.run { () throws(MemoryError) in
+                try await database.write(deadline: .after(.seconds(600))) { session throws(MemoryError) in
+                    // More rows than any statement of a request has.
+                    if session.dialect == .postgres { try session.script("SET LOCAL statement_timeout = 0") }
+                    return try OutboxRepository(session: session).enqueueAll()
+                }
             }
         }
         var total = 0
         while true {
             try Task.checkCancellation()
-            let now = try await database.read(deadline: .after(.seconds(60))) { session throws(MemoryError) in
+            let now = try await longRead { session throws(MemoryError) in
                 try OutboxRepository(session: session).counts()
             }
             total = max(total, now.pending)

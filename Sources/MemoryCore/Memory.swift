@@ -32,7 +32,7 @@ public final class Memory: Sendable {
     /// Which kinds of records a client has, so that collections without any of them are not searched.
     let kinds: Coalescer<Int, Set<RecallRequest.Source>>
     let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
-    let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
+    let recalls = SingleFlight<MemoryCache.Flight, (EncodedHits, isDegraded: Bool)>()
     /// Candidates of vectors that stood for no record of their client.
     let ghosts = Counter(label: "memory_gateway_recall_ghosts_total")
     let healthChecks = HealthChecks()
@@ -81,8 +81,14 @@ public final class Memory: Sendable {
         let writer = MemoryWriter(
             database: database, createsClients: configuration.createsClients, surroundings: surroundings)
         self.writer = writer
-        inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: database.parallelWrites) {
-            drafts, deadline in
+        inserts = Coalescer(
+            store: database.name, maxBatch: 64, maxRunning: database.parallelWrites, changes: true,
+            abandoned: { [outbox] draft, record in
+                // Nobody indexes it any more: its outbox row need not wait for the lease to end.
+                guard let lease = Changed(inserted: record, supplied: draft.embedding).lease else { return }
+                outbox.failed(lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
+            }
+        ) { drafts, deadline in
             await writer.insert(drafts, deadline)
         }
         reads = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { lists, deadline in
@@ -174,14 +180,16 @@ public final class Memory: Sendable {
     /// An unstructured task: a program that links it opens a memory and calls it; that deliveries go on
     /// must not depend on the program running a service. The task is held here, and `close` waits for its end.
     func startBackground(isPrepared: Bool) {
-        let task = Task { [self] in
-            if !isPrepared { await prepareUntilDone() }
-            await checkDurability()
-            await checkModel()
-            async let comparisons: Void = reconciler.run()
-            async let channels: Void = followChannels()
-            await outbox.run()
-            _ = await (comparisons, channels)
+        let task = Lane.$current.withValue(.background) {
+            Task { [self] in
+                if !isPrepared { await prepareUntilDone() }
+                await checkDurability()
+                await checkModel()
+                async let comparisons: Void = reconciler.run()
+                async let channels: Void = followChannels()
+                await outbox.run()
+                _ = await (comparisons, channels)
+            }
         }
         background.withLock { $0 = task }
     }

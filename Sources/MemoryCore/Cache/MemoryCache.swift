@@ -22,6 +22,8 @@ final class MemoryCache: Sendable {
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
     private let misses = Counter(label: "memory_gateway_cache_misses_total")
     private let distrust = Mutex(Distrust())
+    /// How many writes of this gateway there were, for each of so many sets of clients.
+    private let localWrites = Mutex([UInt32](repeating: 0, count: 1024))
 
     init(
         _ store: any ShortTermStore, prefix: String, budgets: MemoryConfiguration.Budgets,
@@ -59,6 +61,7 @@ final class MemoryCache: Sendable {
     private func replace(
         removing keys: [RecordKey], records: [MemoryRecord], clientIDs: Set<Int>, _ deadline: Deadline
     ) async throws(MemoryError) {
+        localWrites.withLock { writes in for client in clientIDs { writes[Self.slot(client)] &+= 1 } }
         let entries = records.map(entry) + clientIDs.map { generationEntry($0) }
         let publications = records.map { Memory.publication($0.event) }
         // What could not be replaced before goes now: a new generation says nothing of the copies of single records.
@@ -120,6 +123,22 @@ final class MemoryCache: Sendable {
         let key: String
         fileprivate let tag: UInt64
     }
+
+    /// What recalls have in common that may share one search: the generation, or where the cache cannot tell, the writes
+    /// of this gateway.
+    enum Flight: Sendable, Hashable {
+        case cached(Ticket)
+        case uncached(clientID: Int, fingerprint: String, writes: UInt32)
+    }
+
+    func flight(_ request: RecallRequest, _ ticket: Ticket?) -> Flight {
+        if let ticket { return .cached(ticket) }
+        return .uncached(
+            clientID: request.clientID, fingerprint: request.fingerprint,
+            writes: localWrites.withLock { $0[Self.slot(request.clientID)] })
+    }
+
+    private static func slot(_ clientID: Int) -> Int { clientID & 1023 }
 
     func lookUp(_ request: RecallRequest, deadline: Deadline) async -> Lookup {
         let lookup = (try? await find(request, deadline.capped(at: budgets.readCache))) ?? .miss(nil)

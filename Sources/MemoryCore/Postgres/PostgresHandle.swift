@@ -115,15 +115,25 @@ import Glibc
         return error
     }
 
+    /// Whoever had less time than this for an answer says nothing of the server.
+    private static let fairTime: Int64 = 50_000_000
+
     /// Waits until the socket is ready. Connect success proves nothing, so each wait has the deadline.
     private func wait(_ events: Int16, _ deadline: Deadline) throws(MemoryError) {
         let socket = unsafe PQsocket(connection)
         guard socket >= 0 else { throw lost() }
+        let start = Pulse.now
         while true {
             var descriptor = pollfd(fd: socket, events: events, revents: 0)
             let ready = unsafe poll(&descriptor, 1, deadline.remainingMilliseconds)
             if ready > 0 { return }
-            if ready == 0 { throw .timeout(.postgres, "no answer before the deadline") }
+            if ready == 0 {
+                // It looks once more where the process itself was held up.
+                guard deadline.hasPassed else { continue }
+                var error = MemoryError.timeout(.postgres, "no answer before the deadline")
+                error.isOwnDelay = deadline.wasHeldUp || Pulse.now - start < Self.fairTime
+                throw error
+            }
             guard errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
         }
     }

@@ -66,7 +66,7 @@ extension PostgresDatabase {
         private func shouldRetry(_ error: MemoryError, _ retries: Int) -> Bool {
             switch error.driverCode {
             case "40001", "40P01": retries <= 3
-            case "08006", "57P01", "57P02", "57P03": retries <= 1
+            case "08006", "57P01", "57P02", "57P03", "25P03": retries <= 1
             default: false
             }
         }
@@ -147,7 +147,7 @@ extension PostgresDatabase {
                 connection = fresh
                 return fresh
             } catch {
-                gate.failed()
+                if error.isOwnDelay { gate.undecided() } else { gate.failed() }
                 throw error
             }
         }

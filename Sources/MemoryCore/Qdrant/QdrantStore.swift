@@ -10,7 +10,7 @@ final class QdrantStore: VectorStore {
     private let prefix: String
     /// Whether each collection has the sparse vector, learnt at its first use.
     private let hasSparse = Mutex<[VectorCollection: Bool]>([:])
-    private let setUps = SingleFlight<String, Bool>()
+    private let setUps = SingleFlight<String, Bool>(store: .qdrant)
 
     init(_ configuration: QdrantConfiguration) throws(MemoryError) {
         client = try QdrantClient(configuration)
@@ -135,7 +135,7 @@ final class QdrantStore: VectorStore {
     // MARK: The server
 
     func setUp(deadline: Deadline) async throws(MemoryError) {
-        _ = try await setUps.run("all") { () throws(MemoryError) in
+        _ = try await setUps.run("all", deadline: deadline) { () throws(MemoryError) in
             let reports = try await self.setup.run(changes: true, deadline: deadline)
             if let report = reports.first(where: \.isFatal) {
                 throw MemoryError(

@@ -40,7 +40,8 @@ final class CircuitBreaker: Sendable {
     /// The driver code of a refusal without a call.
     static let isOpen = "breaker open"
 
-    /// Runs a call and learns from it; what the input is at fault for says nothing of the store.
+    /// Runs a call and learns from it; what the input is at fault for says nothing of the store,
+    /// nor does time that was lost in this process.
     func run<Value>(_ call: () async throws(MemoryError) -> Value) async throws(MemoryError) -> Value {
         guard enter() else { throw .unavailable(store, "too many failures in a row", driverCode: Self.isOpen) }
         do throws(MemoryError) {
@@ -48,6 +49,10 @@ final class CircuitBreaker: Sendable {
             succeeded()
             return value
         } catch {
+            if error.isOwnDelay {
+                undecided()
+                throw error
+            }
             if Self.isStores(error) { failed() } else { succeeded() }
             errors.count(error)
             throw error
@@ -66,6 +71,9 @@ final class CircuitBreaker: Sendable {
             return true
         }
     }
+
+    /// A call that never had its chance: the next one may probe.
+    private func undecided() { state.withLock { $0.isProbing = false } }
 
     private func succeeded() { state.withLock { $0 = State() } }
 
