@@ -199,7 +199,10 @@ extension Memory {
             for record in try await reads.submit(valid, deadline: limit) { records[record.id] = record }
         } catch {
             for record in await cache.records(valid, deadline: deadline) { records[record.id] = record }
-            guard records.count == valid.count else { throw error }
+            if records.count == valid.count { return records }
+            // The store never had the call, and there is time left.
+            guard error.isOwnDelay, !deadline.hasPassed else { throw error }
+            for record in try await reads.submit(valid, deadline: deadline) { records[record.id] = record }
         }
         return records
     }

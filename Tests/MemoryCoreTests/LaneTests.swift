@@ -82,7 +82,15 @@ struct LaneTests {
         "While Valkey is frozen under a patient call, recalls go on uncached and health is known",
         .timeLimit(.minutes(5)))
     func frozenCache() async throws {
-        try await TestWorld.with(own: [.valkey], configure: { $0.valkey.connections = 1 }) { world async throws in
+        try await TestWorld.with(
+            own: [.valkey],
+            configure: { configuration in
+                configuration.valkey.connections = 1
+                (configuration.budgets.readCache, configuration.budgets.writeCache) = (
+                    .milliseconds(50), .milliseconds(100)
+                )
+            }
+        ) { world async throws in
             try await world.withMemory { memory async throws in
                 try await memory.remember("tea at four", client: world.client)
                 let request = RecallRequest(query: "tea", clientID: world.client)
@@ -94,11 +102,12 @@ struct LaneTests {
                     _ = try? await memory.messages(of: "s", client: world.client)
                     hasEnded.value = true
                 }
+                _ = await memory.cache.lookUp(request, deadline: .after(.seconds(20)))
+                #expect(!hasEnded.value, "nobody waits for it")
                 for _ in 0..<5 {
                     let answer = try await memory.recall(request)
                     #expect(!answer.isCached && !answer.isDegraded && answer.count == 1)
                 }
-                #expect(!hasEnded.value, "no recall waited for it")
                 #expect(await !memory.health().isUp(.valkey))
                 try await world.perform(.resume, .valkey)
                 await patient.value
@@ -168,7 +177,8 @@ struct LaneTests {
                 }
                 #expect(embedder.asked.value.count { $0 == request.query } == 1)
                 try await memory.remember("tea", client: world.client)
-                #expect(memory.cache.flight(request, nil) != flight, "nobody joins a search that began before their write")
+                #expect(
+                    memory.cache.flight(request, nil) != flight, "nobody joins a search that began before their write")
             }
         }
     }

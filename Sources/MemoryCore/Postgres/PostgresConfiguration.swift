@@ -13,7 +13,8 @@ public struct PostgresConfiguration: Sendable {
     public var user = "postgres"
     /// The role's password.
     public var password: Secret?
-    /// How many connections to hold at most, 1...100. Each has a thread of its own.
+    /// How many connections to hold at most, 1...100. Each has a thread of its own. Work in the background has a quarter of
+    /// them at most, and from four on requests leave one to it.
     public var connections = 8
     /// How many calls may wait for a connection; one more fails at once.
     public var maxWaiting = 1024

@@ -10,9 +10,17 @@ final class PostgresDatabase: SQLDatabase {
         var jobs: PostgresJobs
         var isClosed = false
         var threads = 0
-        /// How many threads wait to be woken, each once.
+        /// How many threads wait to be woken, each once, and how many were and have not yet come.
         var idle = 0
+        var woken = 0
         var closing: [CheckedContinuation<Void, Never>] = []
+
+        /// Whether there is a job for one more thread, which is then to be signalled.
+        mutating func wakes() -> Bool {
+            guard idle > 0, jobs.startable > woken else { return false }
+            (idle, woken) = (idle - 1, woken + 1)
+            return true
+        }
     }
 
     let name = MemoryError.Store.postgres
@@ -38,7 +46,7 @@ final class PostgresDatabase: SQLDatabase {
             let (idle, isDone) = state.withLock { state in
                 state.isClosed = true
                 if state.threads > 0 { state.closing.append(done) }
-                defer { state.idle = 0 }
+                defer { (state.woken, state.idle) = (state.woken + state.idle, 0) }
                 return (state.idle, state.threads == 0)
             }
             for _ in 0..<idle { waking.signal() }
@@ -75,9 +83,7 @@ final class PostgresDatabase: SQLDatabase {
             let step: Step = state.withLock { state in
                 if let (job, lane) = state.jobs.take() {
                     // What a full lane held back may go now that another job has gone first.
-                    let wakesAnother = state.idle > 0 && state.jobs.canStart
-                    if wakesAnother { state.idle -= 1 }
-                    return .run(job, lane, wakesAnother: wakesAnother)
+                    return .run(job, lane, wakesAnother: state.wakes())
                 }
                 if state.isClosed { return .end }
                 state.idle += 1
@@ -88,7 +94,9 @@ final class PostgresDatabase: SQLDatabase {
                 if wakesAnother { waking.signal() }
                 return (job, lane)
             case .end: return nil
-            case .sleep: waking.wait()
+            case .sleep:
+                waking.wait()
+                state.withLock { $0.woken -= 1 }
             }
         }
     }
@@ -112,9 +120,7 @@ final class PostgresDatabase: SQLDatabase {
                 guard state.jobs.add(job, lane, limit: configuration.maxWaiting) else {
                     return ("too many calls are waiting", false)
                 }
-                let wakes = state.idle > 0 && state.jobs.canStart
-                if wakes { state.idle -= 1 }
-                return (nil, wakes)
+                return (nil, state.wakes())
             }
             if let refusal {
                 call.finish(.failure(.unavailable(.postgres, refusal)))

@@ -59,8 +59,8 @@ struct PostgresJobs: Sendable {
         return true
     }
 
-    /// Whether any job may start now.
-    var canStart: Bool { queues.contains { $0.count > 0 && $0.running < $0.limit } }
+    /// How many jobs may start now.
+    var startable: Int { queues.reduce(0) { $0 + min($1.count, $1.limit - $1.running) } }
 
     /// The job whose turn it is, which counts as running until ``ended(_:)``.
     mutating func take() -> (Job, Lane)? {

@@ -73,13 +73,13 @@ final class Pulse: Sendable {
 
     /// Has a call looked at when its deadline passes.
     func watch(_ call: some Expiring, until deadline: Deadline) {
-        let isBeating = state.withLock { state in
+        // Before its tick is looked up: while it rests, the wheel stands still.
+        if lastBeat.load(ordering: .relaxed) == 0 { start(Self.now) }
+        state.withLock { state in
             let tick = max(deadline.tick, state.current + 1)
             state.slots[Int(tick & Int64(Self.slots - 1))].append(Entry(tick: tick, call: call))
             state.count += 1
-            return state.isBeating
         }
-        if !isBeating { start(Self.now) }
     }
 
     private func start(_ now: Int64) {

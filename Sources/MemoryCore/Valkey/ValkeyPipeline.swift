@@ -87,6 +87,9 @@ struct ValkeyPipeline {
                 settle(entry.call)
             }
         }
+        if isEmpty, try handle.nextBuffered() != nil {
+            throw .badReply(.valkey, "a reply that nobody asked for")
+        }
         if head > 0 {
             owed.removeFirst(head)
             head = 0

@@ -182,7 +182,7 @@ final class ValkeyStore: ShortTermStore {
             return try Self.checked(await background.run(commands, deadline: deadline))
         }
         // All connections lead to one server: while it owes anyone a reply, only those go on who have time to wait.
-        if deadline.remaining < Self.patience, connections.contains(where: \.isLate) {
+        if connections.contains(where: \.isLate), deadline.remaining < Self.patience {
             throw .timeout(.valkey, "replies are owed")
         }
         let first = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
