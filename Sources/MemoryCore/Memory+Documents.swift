@@ -11,7 +11,7 @@ extension Memory {
         try draft.validate()
         let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
-        let ensured = writer.ensuringClient(draft.clientID)
+        let ensured = writer.ensuringClient(draft.owner)
         let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
             try ensured(session)
             return try DocumentRepository(session: session).replace(
@@ -38,12 +38,12 @@ extension Memory {
         }
     }
 
-    /// Documents, newest first: a client's own and those that everyone shares; without a client, the shared ones.
+    /// The documents of some owners, newest first.
     public func documents(
-        client: Int? = nil, page: PageRequest = PageRequest()
+        of owners: Owners, page: PageRequest = PageRequest()
     ) async throws(MemoryError) -> Page<Document> {
         try page.validate()
-        let owners = try Self.owners(client)
+        let owners = try Self.list(owners)
         let rows = try await read { session throws(MemoryError) in
             try DocumentRepository(session: session).list(owners: owners, page: page)
         }
@@ -52,41 +52,42 @@ extension Memory {
 
     /// One document with its text: the client's own of that id, else the shared one.
     ///
-    /// - Throws: ``MemoryError`` with `not_found`.
-    public func document(_ id: String, client: Int? = nil) async throws(MemoryError) -> Document {
-        let owners = try Self.owners(client)
+    /// - Throws: ``MemoryError``: `not_found`; `invalid_request` for several clients, who may each have one of that id.
+    public func document(_ id: String, of owners: Owners) async throws(MemoryError) -> Document {
+        let owners = try Self.single(owners)
         let document = try await read { session throws(MemoryError) in
             try DocumentRepository(session: session).document(id, owners: owners)
         }
         return try Self.found(document)
     }
 
-    /// Deletes a client's own document; without a client, a shared one.
+    /// Deletes a document.
     ///
     /// - Throws: ``MemoryError`` with `not_found`.
-    public func deleteDocument(_ id: String, client: Int? = nil) async throws(MemoryError) {
-        let owner = try Self.owners(client)[0]
+    public func deleteDocument(_ id: String, of owner: Owner) async throws(MemoryError) {
+        try owner.validate()
+        let client = owner.clientID ?? DocumentRepository.shared
         let deadline = Deadline.after(configuration.budgets.remember)
         let leases = try await database.write(deadline: deadline) { session throws(MemoryError) in
-            try DocumentRepository(session: session).delete(id, clientID: owner, lease: OutboxWorker.inlineLease)
+            try DocumentRepository(session: session).delete(id, clientID: client, lease: OutboxWorker.inlineLease)
         }
         guard let leases else { throw Self.missing }
         settle(leases, await removePoints(leases, deadline), cacheError: nil)
     }
 
-    /// Finds the chunks that answer a question best, in a client's own documents and the shared ones; without a client, in
-    /// the shared ones.
+    /// Finds the chunks that answer a question best, in the documents of a client, the shared ones, or both.
     ///
     /// When vectors cannot be searched, the primary store's full text answers.
     ///
     /// `limit`: how many, 1...100.
     public func searchDocuments(
-        _ query: String, client: Int? = nil, document: String? = nil, limit: Int = 3
+        _ query: String, in owners: Owners, document: String? = nil, limit: Int = 3
     ) async throws(MemoryError) -> [DocumentHit] {
-        var request = RecallRequest(query: query, clientID: client ?? 1, limit: limit)
+        let owners = try Self.single(owners)
+        guard let first = owners.first else { return [] }
+        var request = RecallRequest(query: query, clientID: first, limit: limit)
         request.sources = [.events]
-        try request.validate()
-        let owners = try Self.owners(client)
+        try request.validateQuestion()
         let deadline = Deadline.after(configuration.budgets.recall)
         let answers: [VectorAnswer]
         do throws(MemoryError) {
@@ -140,11 +141,22 @@ extension Memory {
         return chunks.map { DocumentHit($0, similarity: nil) }
     }
 
-    /// Whose documents a client sees, the client's own first.
-    private static func owners(_ client: Int?) throws(MemoryError) -> [Int] {
-        guard let client else { return [DocumentRepository.shared] }
-        try Limits.check(clientID: client)
-        return [client, DocumentRepository.shared]
+    /// The owners as the table has them.
+    private static func list(_ owners: Owners) throws(MemoryError) -> [Int] {
+        guard case .only(let clients) = owners.clients else {
+            throw .invalid("client_id is required", field: "client_id")
+        }
+        try owners.validate()
+        return clients.sorted() + (owners.includesShared ? [DocumentRepository.shared] : [])
+    }
+
+    /// A client's own first, then what is shared.
+    private static func single(_ owners: Owners) throws(MemoryError) -> [Int] {
+        let list = try list(owners)
+        guard list.count <= (owners.includesShared ? 2 : 1) else {
+            throw .invalid("client_id is required: the documents of several clients are meant", field: "client_id")
+        }
+        return list
     }
 }
 

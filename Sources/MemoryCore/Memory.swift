@@ -67,7 +67,8 @@ public final class Memory: Sendable {
         horizon = EventHorizon(database: database, signals: signals, surroundings: surroundings)
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
-        keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
+        keys = KeyRing(
+            database: database, keys: configuration.apiKeys, logger: logger, surroundings: surroundings)
         cache = MemoryCache(
             stores.shortTerm, prefix: configuration.valkey.keyPrefix, budgets: configuration.budgets,
             surroundings: surroundings)

@@ -48,7 +48,7 @@ struct PostgresTests {
             let prepared = try await database.read(deadline: soon) { session throws(MemoryError) in
                 // Six times: from the sixth on PostgreSQL may use a plan for all values.
                 for _ in 0..<6 {
-                    _ = try EventLogRepository(session: session).list(EventFilter(), page: PageRequest())
+                    _ = try EventLogRepository(session: session).list(EventFilter(of: .anyone), page: PageRequest())
                     _ = try EventRepository(session: session).memories([RecordKey(id: 1, clientID: 1)])
                 }
                 return try session.query("SELECT statement FROM pg_prepared_statements", [])

@@ -403,9 +403,9 @@ struct SubjectRouteTests {
         try await TestGateway.with(stores) { gateway async throws in
             let memory = gateway.memory
             let client = gateway.world.client
-            let first = try await memory.log(EventDraft(type: "a", source: "s", clientID: client))
+            let first = try await memory.log(EventDraft(type: "a", source: "s", owner: .client(client)))
             let heard = Shared<[Int64]>([])
-            var filter = EventFilter()
+            var filter = EventFilter(of: .anyone)
             filter.type = "a"
             let following = filter
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -421,7 +421,7 @@ struct SubjectRouteTests {
                             for _ in 0..<10 {
                                 guard
                                     let event = try? await memory.log(
-                                        EventDraft(type: writer == 0 ? "b" : "a", source: "s"))
+                                        EventDraft(type: writer == 0 ? "b" : "a", source: "s", owner: .shared))
                                 else { continue }
                                 if writer > 0 { stored.withLock { $0.append(event.id) } }
                             }
@@ -446,7 +446,7 @@ struct SubjectRouteTests {
                 for _ in 0..<256 {
                     group.addTask {
                         let isFirst = Shared(true)
-                        try await memory.follow { _ in
+                        try await memory.follow(EventFilter(of: .anyone)) { _ in
                             if isFirst.value { following.withLock { $0 += 1 } }
                             isFirst.value = false
                         }
@@ -468,7 +468,7 @@ struct SubjectRouteTests {
     @Test("A store that fails ends the stream with an error, not as if it were complete", .timeLimit(.minutes(5)))
     func streamOfAFailingStore() async throws {
         try await TestGateway.with(own: [.postgres]) { gateway async throws in
-            _ = try await gateway.memory.log(EventDraft(type: "a", source: "s"))
+            _ = try await gateway.memory.log(EventDraft(type: "a", source: "s", owner: .shared))
             async let stream = gateway.send(.get, "\(api)/events/stream", headers: [.lastEventID: "0"])
             try await gateway.world.eventually("it follows") { gateway.memory.signals.followers == 1 }
             try await gateway.world.perform(.kill, .postgres)

@@ -351,6 +351,12 @@ CREATE INDEX events_record_text ON events USING gin (to_tsvector('english', payl
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
 """##),
+        BundledFile(
+            name: "010_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared BOOLEAN NOT NULL DEFAULT false;
+"""##),
     ]
 
     static let sqliteMigrations = [
@@ -730,6 +736,12 @@ Answer with JSON only:
             text: ##"""
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
+"""##),
+        BundledFile(
+            name: "010_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared INTEGER NOT NULL DEFAULT 0;
 """##),
     ]
 

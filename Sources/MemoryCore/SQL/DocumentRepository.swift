@@ -14,7 +14,7 @@ struct DocumentRepository {
     func replace(
         _ draft: DocumentDraft, chunks: [String], lease: Duration
     ) throws(MemoryError) -> (new: [(DocumentChunk, OutboxRepository.Lease)], gone: [OutboxRepository.Lease]) {
-        let client = draft.clientID ?? Self.shared
+        let client = draft.owner.clientID ?? Self.shared
         let now = Timestamp.now
         let rows = try session.query(
             """

@@ -147,16 +147,15 @@ struct EventRepository {
         return rows
     }
 
-    /// Memories by id, in order, after a given one: of one client, or of all.
-    func page(after id: Int64, clientID: Int?, limit: Int) throws(MemoryError) -> [MemoryRecord] {
+    /// Memories of some owners by id, in order, after a given one.
+    func page(after id: Int64, of owners: Owners, limit: Int) throws(MemoryError) -> [MemoryRecord] {
         let rows = try session.query(
             """
             SELECT e.id, e.client_id, e.event_type, #json(e.payload), #json(e.metadata), #time(e.created_at)
             FROM events e
-            WHERE e.id > $1 AND (#int($2) IS NULL OR e.client_id = $2) AND #record(e.event_type)
-            ORDER BY e.id LIMIT $3
-            """,
-            [.int(id), clientID.map { .int(Int64($0)) } ?? .null, .int(Int64(limit))])
+            WHERE #owned(e.client_id) AND e.id > $5 AND #record(e.event_type)
+            ORDER BY e.id LIMIT $6
+            """, owners.values + [.int(id), .int(Int64(limit))])
         var records: [MemoryRecord] = []
         for row in rows {
             if let record = try record(row) { records.append(record) }

@@ -68,9 +68,9 @@ final class MemoryWriter: Sendable {
     // MARK: Clients
 
     /// What a transaction that refers to a client begins with: the client gets a profile, or is refused.
-    func ensuringClient(_ clientID: Int?) -> @Sendable (any SQLSession) throws(MemoryError) -> Void {
+    func ensuringClient(_ owner: Owner) -> @Sendable (any SQLSession) throws(MemoryError) -> Void {
         { [createsClients] session throws(MemoryError) in
-            guard let clientID else { return }
+            guard case .client(let clientID) = owner else { return }
             try Self.ensure([clientID], creating: createsClients, session)
         }
     }

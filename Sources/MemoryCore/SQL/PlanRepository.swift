@@ -9,33 +9,32 @@ struct PlanRepository {
             VALUES ($1, $2, #jsonb($3), $4, #jsonb($5)) RETURNING id
             """,
             [
-                .text(draft.title), .text(draft.intent), .text(draft.sop.encodedText), .optional(draft.clientID),
+                .text(draft.title), .text(draft.intent), .text(draft.sop.encodedText), .optional(draft.owner.clientID),
                 .json(draft.metadata),
             ])
         guard let row = rows.first else { throw .badReply(.postgres, "no plan id") }
         return try row.int(0)
     }
 
-    func plan(_ id: Int64, clientID: Int?) throws(MemoryError) -> Plan? {
+    func plan(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
         let rows = try session.query(
             """
             SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
                 #time(updated_at)
-            FROM plans WHERE id = $1 AND (#int($2) IS NULL OR client_id = $2)
-            """, [.int(id), .optional(clientID)])
+            FROM plans WHERE #owned(client_id) AND id = $5
+            """, owners.values + [.int(id)])
         return try rows.first.map(Self.plan)
     }
 
-    func list(clientID: Int?, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
+    func list(of owners: Owners, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
         let rows = try session.query(
             """
             SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
                 #time(updated_at)
             FROM plans
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR status = $2)
-                AND (#bigint($3) IS NULL OR id < $3)
-            ORDER BY id DESC LIMIT $4
-            """, [.optional(clientID), .optional(status?.rawValue), page.before, page.fetch])
+            WHERE #owned(client_id) AND (#text($5) IS NULL OR status = $5) AND (#bigint($6) IS NULL OR id < $6)
+            ORDER BY id DESC LIMIT $7
+            """, owners.values + [.optional(status?.rawValue), page.before, page.fetch])
         return try rows.map(Self.plan)
     }
 

@@ -16,6 +16,8 @@ enum SQLTerm: String {
     case anyInt
     /// A condition on `event_type`: the row is a record, of any ``RecordKind``.
     case record
+    /// A condition on `client_id`: the row belongs to the ``Owners`` whose values are bound as $1 to $4.
+    case owned
     /// The collection of a record's vector, by its `event_type`.
     case collection
     /// A bound value whose type PostgreSQL cannot tell from where it stands.
@@ -26,6 +28,16 @@ enum SQLTerm: String {
             // Word for word the condition of the full-text index, or PostgreSQL does not use it.
             return
                 "(\(argument) LIKE 'memory:%' OR \(argument) LIKE 'agent_memory:%' OR \(argument) = 'reflection')"
+        }
+        if self == .owned {
+            // One client has a branch of its own, so that PostgreSQL reads its rows in the order of its index. The words
+            // `IS NULL OR` have the statement planned with its values, which leaves the one branch that counts.
+            let (kind, client) = (SQLTerm.int.said("$1", dialect), SQLTerm.int.said("$2", dialect))
+            return """
+                (\(SQLTerm.int.said("$4", dialect)) = 1 AND \(argument) IS NULL OR \(kind) = 0 AND \(argument) IS NOT NULL
+                    OR \(kind) = 1 AND \(argument) = \(client)
+                    OR \(kind) = 2 AND \(argument) \(SQLTerm.anyInt.said("$3", dialect)))
+                """
         }
         if self == .collection {
             return """
@@ -53,7 +65,7 @@ enum SQLTerm: String {
         case .text: "\(argument)::text"
         case .float: "\(argument)::float8"
         case .bool: "(\(argument)::int <> 0)"
-        case .record, .collection: ""
+        case .record, .owned, .collection: ""
         }
     }
 

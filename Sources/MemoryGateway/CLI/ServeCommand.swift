@@ -44,6 +44,15 @@ struct ServeCommand: AsyncParsableCommand {
                 LogKey.model: "\(memory.embeddingModel)",
             ])
         if try await failing({ () throws(MemoryError) in try await memory.isOpen() }) {
+            guard gateway.allowsAnonymous else {
+                await memory.close()
+                throw ValidationFailure(
+                    message: """
+                        There are no API keys, and \(gateway.host) is not loopback: whoever reaches it would read and write \
+                        every memory. Create a key (memory-gateway keys create NAME), set API_KEYS, or ask for an open \
+                        gateway with ALLOW_ANONYMOUS=true
+                        """)
+            }
             logger.warning("There are no API keys: whoever reaches this address reads and writes every memory")
         }
         // Services end in the reverse of this order: the listener first, then the memory that it needs.

@@ -13,7 +13,7 @@ struct ExportCommand: AsyncParsableCommand {
         try await withMemory { memory in
             var count = 0
             let progress = ProgressLine()
-            try await memory.export(client: clientID) { lines in
+            try await memory.export(of: clientID.map(Owners.client) ?? .anyone) { lines in
                 for line in lines { printLine(line) }
                 count += lines.count
                 progress.show("\(count) exported")
@@ -41,7 +41,7 @@ struct ImportCommand: AsyncParsableCommand {
             var batch: [[UInt8]] = []
             func flush() async throws {
                 guard !batch.isEmpty else { return }
-                for (offset, result) in try await memory.importLines(batch).enumerated() {
+                for (offset, result) in try await memory.importLines(batch, of: .all).enumerated() {
                     switch result {
                     case .success: stored += 1
                     case .failure(let error):

@@ -55,11 +55,12 @@ struct EndpointRouter {
         let room = body?.room
         defer { withExtendedLifetime(room) {} }
         let object = if let body { try await bodies.object(body, list: route.list) } else { JSONObject() }
-        let client = try Admission.client(access, route.tenancy, path: path, query: query, body: object)
+        let tenant = try Tenant(
+            access, route.tenancy, writes: route.writes, path: path, query: query, body: object)
         return try await route.handle(
             Call(
                 memory: memory, request: request, context: context, path: path, query: query, body: object,
-                client: client))
+                tenant: tenant))
     }
 
     /// What serving an endpoint needs of it, behind one reference.

@@ -41,7 +41,7 @@ enum ClientRoutes {
         let client = try call.requiredClient()
         let memory = call.memory
         let body = ResponseBody { writer in
-            try await memory.export(client: client) { lines in
+            try await memory.export(of: .client(client)) { lines in
                 var buffer = ByteBuffer()
                 for line in lines {
                     buffer.writeBytes(line)
@@ -67,7 +67,7 @@ enum ClientRoutes {
         var batch: [[UInt8]] = []
         func flush() async throws {
             guard !batch.isEmpty else { return }
-            state.add(try await call.memory.importLines(batch, client: client))
+            state.add(try await call.memory.importLines(batch, of: .only([client])))
             batch = []
         }
         var line: [UInt8] = []
