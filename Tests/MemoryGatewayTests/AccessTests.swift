@@ -216,15 +216,121 @@ struct AccessTests {
 
     @Test("Only a trusted proxy's word on the caller's address counts", .timeLimit(.minutes(5)))
     func proxies() throws {
-        #expect(throws: MemoryError.self) { try TrustedProxies("10.0.0.0/33") }
-        #expect(throws: MemoryError.self) { try TrustedProxies("proxy/8") }
-        let trusted = try TrustedProxies("10.0.0.0/8, 192.168.1.1")
+        for text in ["10.0.0.0/33", "proxy/8", "foo", "*", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "fd00::/129", "::1/x"] {
+            #expect(throws: MemoryError.self, "\(text)") { try TrustedProxies(text) }
+        }
+        let trusted = try TrustedProxies("10.0.0.0/8, 192.168.1.1, fd00::/8, 127.0.0.1")
         for (connection, forwarded, caller) in [
             ("1.2.3.4", "9.9.9.9", "1.2.3.4"), ("10.1.2.3", "9.9.9.9", "9.9.9.9"), ("10.1.2.3", "", "10.1.2.3"),
             ("10.1.2.3", "6.6.6.6, 9.9.9.9, 192.168.1.1", "9.9.9.9"), ("192.168.1.2", "9.9.9.9", "192.168.1.2"),
-        ] {
-            #expect(trusted.caller(from: connection, forwardedFor: forwarded) == caller)
-            #expect(TrustedProxies.none.caller(from: connection, forwardedFor: forwarded) == connection)
+            // Junk leaves the last address that was one.
+            ("10.1.2.3", "junk", "10.1.2.3"), ("10.1.2.3", "9.9.9.9, junk", "10.1.2.3"),
+            ("10.1.2.3", "junk, 192.168.1.1", "192.168.1.1"), ("10.1.2.3", "9.9.9.9,", "10.1.2.3"),
+            ("10.1.2.3", "unknown", "10.1.2.3"), ("10.1.2.3", String(repeating: "9", count: 500), "10.1.2.3"),
+            ("10.1.2.3", "9.9.9.9:4711", "9.9.9.9"), ("10.1.2.3", "[::ffff:9.9.9.9]:4711", "9.9.9.9"),
+            // A socket for both kinds of addresses says IPv4 in the form of IPv6.
+            ("::ffff:127.0.0.1", "9.9.9.9", "9.9.9.9"), ("::ffff:10.1.2.3", "9.9.9.9", "9.9.9.9"),
+            ("::ffff:1.2.3.4", "9.9.9.9", "1.2.3.4"), ("fd12::1", "9.9.9.9", "9.9.9.9"), ("fe80::1", "9.9.9.9", "fe80000000000000:0"),
+        ] as [(String, String, String)] {
+            let found = trusted.caller(from: connection, forwardedFor: forwarded)
+            #expect(found == caller, "\(connection), \(forwarded)")
         }
+        #expect(TrustedProxies.none.caller(from: "10.1.2.3", forwardedFor: "9.9.9.9") == "10.1.2.3")
+        // Who has an IPv6 address has a network of them.
+        let networks = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::7", "2001:db8:1:3::1"].map {
+            trusted.caller(from: "10.1.2.3", forwardedFor: $0)
+        }
+        #expect(networks[0] == networks[1] && networks[1] != networks[2])
+        let all = try TrustedProxies("0.0.0.0/0")
+        #expect(all.caller(from: "1.2.3.4", forwardedFor: "5.6.7.8") == "5.6.7.8")
+        #expect(all.caller(from: "::1", forwardedFor: "5.6.7.8") != "5.6.7.8")
+    }
+
+    // MARK: What is shared
+
+    @Test("What belongs to no client is used as far as the key may", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
+    func sharing(_ stores: StoreSet) async throws {
+        try await TestGateway.with(stores) { gateway async throws in
+            let client = gateway.world.client
+            _ = try await gateway.memory.ingest(DocumentDraft(id: "policy", owner: .shared, content: "Refunds take a day."))
+            for sharing in [Access.Sharing.none, .read, .write] {
+                var draft = APIKeyDraft(name: "\(sharing)", clients: [client])
+                draft.sharing = sharing
+                let (key, text) = try await gateway.memory.createKey(draft)
+                #expect(key.sharing == sharing)
+                let headers = bearer(text)
+                func status(_ method: HTTPRequest.Method, _ path: String, _ body: JSON? = nil) async throws -> Int {
+                    try await gateway.send(method, "/api/v1/memory/\(path)", body: body?.encoded, headers: headers).status
+                }
+                let (mayRead, mayWrite) = (sharing >= .read, sharing == .write)
+                #expect(try await status(.get, "templates") == (mayRead ? 200 : 403))
+                #expect(try await status(.put, "templates/daily_reflection", ["content": "x"]) == (mayWrite ? 200 : 403))
+                #expect(try await status(.get, "docs/policy") == (mayRead ? 200 : 404))
+                #expect(try await status(.get, "docs?shared=true") == (mayRead ? 200 : 403))
+                #expect(try await status(.get, "docs?shared=maybe") == 400)
+                #expect(try await status(.get, "docs?shared=true&client_id=\(client)") == 400)
+                let document: JSON = ["doc_id": .string("d-\(sharing)"), "content": "x", "shared": true]
+                #expect(try await status(.post, "docs", document) == (mayWrite ? 200 : 403))
+                #expect(try await status(.delete, "docs/d-\(sharing)?shared=true") == (mayWrite ? 204 : 403))
+                let event: JSON = ["event_type": "a", "event_source": "b", "payload": [:], "shared": true]
+                #expect(try await status(.post, "events", event) == (mayWrite ? 201 : 403))
+                // Of its own it writes in any case.
+                #expect(try await status(.post, "docs", ["doc_id": "own", "content": "x"]) == 200)
+                #expect(try await gateway.memory.document("own", of: .client(client)).clientID == client)
+            }
+        }
+    }
+
+    @Test("What a caller keeps as its own data is not looked into for clients", .timeLimit(.minutes(5)))
+    func ownData() async throws {
+        try await TestGateway.with(.embedded) { gateway async throws in
+            let key = try await gateway.memory.createKey(APIKeyDraft(name: "a", clients: [1])).text
+            for state in [["client_id": "acme-7"], ["client_id": 2]] as [JSON] {
+                let reply = try await gateway.send(
+                    .put, "/api/v1/memory/sessions/s/state", body: state.encoded, headers: bearer(key))
+                #expect(reply.status == 200 && reply.json == state)
+            }
+        }
+    }
+
+    @Test("A number in a query is a number of JSON", .timeLimit(.minutes(5)))
+    func numbers() async throws {
+        try await TestGateway.with(.embedded) { gateway async throws in
+            for value in ["0x1", "0x1p0", "0X5", "1_0", "nan", "inf", "1%201"] {
+                for query in ["client_id=\(value)&query=a", "client_id=1&query=a&k=\(value)"] {
+                    #expect(try await gateway.get("/api/v1/memory/recall?\(query)").status == 400, "\(query)")
+                }
+                #expect(try await gateway.get("/api/v1/memory/clients/\(value)/export").status == 400, "\(value)")
+            }
+            for value in ["1", "1.0", "1e0"] {
+                #expect(try await gateway.get("/api/v1/memory/recall?client_id=\(value)&query=a").status == 200)
+            }
+        }
+    }
+
+    @Test("Refused calls are counted, and logged once a minute for each key", .timeLimit(.minutes(5)))
+    func refusals() async throws {
+        // A gateway sees to it that metrics are recorded.
+        try await TestGateway.with(.embedded) { _ in countRefusals() }
+    }
+
+    private func countRefusals() {
+        let log = CapturedLog()
+        let refusals = Refusals(logger: log.logger)
+        let start = ContinuousClock.now
+        let (unknown, foreign) = (MemoryError(.unauthorized, "x"), MemoryError(.forbidden, "y"))
+        let before = MetricsRegistry.shared.total("memory_gateway_refused_total")
+        for second in 0..<59 {
+            for address in ["1.1.1.1", "2.2.2.2"] {
+                refusals.note(unknown, key: nil, address: address, path: "/p", now: start + .seconds(second))
+            }
+            refusals.note(foreign, key: "key-1", address: nil, path: "/p", now: start + .seconds(second))
+            refusals.note(MemoryError(.notFound, "z"), key: "key-1", address: nil, path: "/p", now: start)
+        }
+        #expect(log.lines.count == 2)
+        refusals.note(foreign, key: "key-1", address: nil, path: "/p", now: start + .seconds(61))
+        #expect(log.lines.count == 3 && log.lines.last?.metadata[LogKey.count] == "59")
+        #expect(log.lines.last?.metadata[LogKey.key] == "key-1")
+        #expect(MetricsRegistry.shared.total("memory_gateway_refused_total") - before >= 178)
     }
 }

@@ -209,6 +209,33 @@ struct ProgramTests {
         }
     }
 
+    @Test("Beyond loopback it starts without keys only when asked to, and says what to do", .timeLimit(.minutes(5)))
+    func beyondLoopback() async throws {
+        try await TestWorld.with { world async throws in
+            let port = String(try freePort())
+            for (arguments, extra) in [
+                ([], ["API_HOST": "0.0.0.0"]), (["serve", "--host", "::"], [:]),
+                ([], ["API_HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "false"]),
+            ] as [([String], [String: String])] {
+                let refused = try await run(arguments, world, extra.merging(["API_PORT": port]) { own, _ in own })
+                #expect(refused.status != 0)
+                for word in ["keys create", "API_KEYS", "ALLOW_ANONYMOUS=true"] {
+                    #expect(refused.errors.contains(word), "\(word)")
+                }
+            }
+            let doctor = try await run(["doctor"], world, ["API_HOST": "0.0.0.0"])
+            #expect(doctor.status != 0 && doctor.output.contains("BAD  access: open"))
+            #expect(try await run(["doctor"], world).output.contains("good access: open"))
+            // With a key, live or ended, it starts: it is not open.
+            let created = try await run(["keys", "create", "a", "--json"], world)
+            let id = try #require(try JSON.parse(Array(created.output.utf8))["id"]?.int)
+            #expect(try await run(["doctor"], world, ["API_HOST": "0.0.0.0"]).output.contains("good access: 0 keys"))
+            let revoked = try await run(["keys", "revoke", "\(id)"], world)
+            #expect(revoked.status == 0 && revoked.errors.contains("last live key"))
+            #expect(try await run(["doctor"], world).output.contains("BAD  access: every key has ended"))
+        }
+    }
+
     @Test(
         "Every command has help", .timeLimit(.minutes(5)),
         arguments: [

@@ -169,10 +169,13 @@ final class Call: Sendable {
     let body: JSONObject
     /// Whose data it is about, as the key allows.
     let tenant: Tenant
+    /// What the key allows.
+    let access: Access
+    private let admission: Admission
 
     init(
         memory: Memory, request: Request, context: GatewayContext, path: JSONObject, query: JSONObject,
-        body: JSONObject, tenant: Tenant
+        body: JSONObject, tenant: Tenant, access: Access, admission: Admission
     ) {
         self.memory = memory
         self.request = request
@@ -181,7 +184,15 @@ final class Call: Sendable {
         self.query = query
         self.body = body
         self.tenant = tenant
+        self.access = access
+        self.admission = admission
     }
+
+    /// Whether the key still lets a long answer go on.
+    func isStillAdmitted() async -> Bool { await admission.stillAdmits(request, access) }
+
+    /// A place for an event stream, as long as it is held.
+    func takeStreamPlace() throws(MemoryError) -> StreamPlaces.Place? { try admission.streams.take(access.keyID) }
 
     var queryFields: FieldReader { FieldReader(query) }
     var bodyFields: FieldReader { FieldReader(body) }

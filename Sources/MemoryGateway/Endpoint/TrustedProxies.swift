@@ -3,67 +3,69 @@ import MemoryCore
 
 /// The proxies whose word on a caller's address counts.
 struct TrustedProxies: Sendable {
-    /// An IPv4 network, or one address of either kind.
-    private enum Entry: Sendable {
-        case network(UInt32, mask: UInt32)
-        case address(String)
+    /// A network of either kind; one address is a network of all its bits.
+    private struct Network: Sendable {
+        let prefix: IPAddress
+        let bits: Int
 
-        func contains(_ address: String) -> Bool {
-            switch self {
-            case .address(let own): own == address
-            case .network(let network, let mask): TrustedProxies.ipv4(address).map { $0 & mask == network } ?? false
+        init?(_ text: String) {
+            let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+            guard let first = parts.first, let address = IPAddress(first) else { return nil }
+            let isShort = !first.contains(":")
+            var bits = 128
+            if parts.count == 2 {
+                let longest = isShort ? 32 : 128
+                guard (1...3).contains(parts[1].utf8.count), parts[1].utf8.allSatisfy({ (0x30...0x39).contains($0) }),
+                    let named = Int(parts[1]), named <= longest
+                else { return nil }
+                // IPv4 is counted behind the 96 bits that map it.
+                bits = isShort ? named + 96 : named
             }
+            (prefix, self.bits) = (address.network(bits: bits), bits)
         }
+
+        func contains(_ address: IPAddress) -> Bool { address.network(bits: bits) == prefix }
     }
 
-    private let entries: [Entry]
+    private let networks: [Network]
 
     /// No proxies: the address of the connection is the caller's.
-    static let none = TrustedProxies(entries: [])
+    static let none = TrustedProxies(networks: [])
 
-    private init(entries: [Entry]) { self.entries = entries }
+    private init(networks: [Network]) { self.networks = networks }
 
     /// - Throws: ``MemoryError`` with `configuration` for what is neither an address nor a network such as `10.0.0.0/8`.
     init(_ list: String) throws(MemoryError) {
-        var entries: [Entry] = []
-        for text in list.split(separator: ",").map({ $0.filter { $0 != " " } }) {
-            let parts = text.split(separator: "/", maxSplits: 1).map(String.init)
-            if parts.count == 2 {
-                guard let network = Self.ipv4(parts[0]), let bits = UInt32(parts[1]), bits <= 32 else {
-                    throw Settings.wrong("TRUSTED_PROXIES", "addresses and networks such as 10.0.0.0/8")
-                }
-                let mask: UInt32 = bits == 0 ? 0 : ~0 << (32 - bits)
-                entries.append(.network(network & mask, mask: mask))
-            } else {
-                entries.append(.address(text))
+        networks = try list.split(separator: ",").map { text throws(MemoryError) in
+            guard let network = Network(text.filter { $0 != " " }) else {
+                throw Settings.wrong("TRUSTED_PROXIES", "addresses and networks such as 10.0.0.0/8 or fd00::/8")
             }
+            return network
         }
-        self.entries = entries
     }
 
-    /// The caller's address: what the nearest proxy that is not ours says, else that of the connection. A name in a header
-    /// counts only when a trusted proxy wrote it.
+    /// Who calls: what the nearest proxy that is not ours says, else the connection's address. A header counts only when a
+    /// trusted proxy wrote it, and only what is an address: the rest leaves the last one that was.
     func caller(_ request: Request, _ context: GatewayContext) -> String? {
         context.address.map { caller(from: $0, forwardedFor: request.headers[.forwardedFor] ?? "") }
     }
 
+    /// The caller as limits count it: an IPv6 network of 64 bits is one.
     func caller(from connection: String, forwardedFor: String) -> String {
-        var address = connection
-        guard !entries.isEmpty else { return address }
-        let forwarded = forwardedFor.split(separator: ",").map { $0.filter { $0 != " " } }
-        for next in forwarded.reversed() {
-            guard entries.contains(where: { $0.contains(address) }) else { break }
-            address = next
+        guard var address = IPAddress(String(connection.prefix { $0 != "%" })) else { return String(connection.prefix(64)) }
+        guard !networks.isEmpty else { return address.caller.key }
+        for next in forwardedFor.split(separator: ",", omittingEmptySubsequences: false).reversed() {
+            guard networks.contains(where: { $0.contains(address) }), let named = Self.address(next) else { break }
+            address = named
         }
-        return String(address.prefix(64))
+        return address.caller.key
     }
 
-    private static func ipv4(_ text: String) -> UInt32? {
-        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4 else { return nil }
-        return parts.reduce(UInt32?(0)) { number, part in
-            guard let number, let byte = UInt8(part) else { return nil }
-            return number << 8 | UInt32(byte)
-        }
+    /// An address as proxies write it: plain, or with brackets and a port.
+    private static func address(_ text: Substring) -> IPAddress? {
+        let text = text.filter { $0 != " " && $0 != "\t" }
+        if let address = IPAddress(text) { return address }
+        guard case .address(let address)? = HostName(text)?.host else { return nil }
+        return address
     }
 }
