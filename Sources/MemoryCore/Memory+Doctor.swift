@@ -78,7 +78,8 @@ extension Memory {
         guard !allowsAnonymous else { return Finding(subject: "access", isGood: true, text: text) }
         return Finding(
             subject: "access", isGood: false,
-            text: "\(text), and its address is not loopback: run memory-gateway keys create, or set ALLOW_ANONYMOUS=true")
+            text:
+                "\(text), and its address is not loopback: run memory-gateway keys create, or set ALLOW_ANONYMOUS=true")
     }
 
     private static func collections(_ configuration: MemoryConfiguration) async -> Finding {

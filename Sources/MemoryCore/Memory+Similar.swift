@@ -6,7 +6,8 @@ extension Memory {
     /// `owners`: whose event it must be. `limit`: how many, 1...100.
     ///
     /// - Throws: ``MemoryError`` with `not_found` for an unknown event.
-    public func similarEvents(to id: Int64, of owners: Owners, limit: Int = 5) async throws(MemoryError) -> [RecallHit] {
+    public func similarEvents(to id: Int64, of owners: Owners, limit: Int = 5) async throws(MemoryError) -> [RecallHit]
+    {
         guard Limits.results.contains(limit) else {
             throw .invalid("k must be between 1 and \(Limits.results.upperBound)", field: "k")
         }

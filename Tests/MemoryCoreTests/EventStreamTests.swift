@@ -55,7 +55,9 @@ struct EventStreamTests {
                 let database = try PostgresDatabase(world.configuration.postgres)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in heard.withLock { $0 += events.map(\.id) } }
+                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in
+                            heard.withLock { $0 += events.map(\.id) }
+                        }
                     }
                     // Three ways of being late: the id first of all, an id after other writes, and one that is rolled back.
                     let (isLow, mayEnd) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
@@ -137,7 +139,9 @@ struct EventStreamTests {
                 let stored = Shared(0)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in heard.withLock { $0 += events.map(\.id) } }
+                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in
+                            heard.withLock { $0 += events.map(\.id) }
+                        }
                     }
                     await withTaskGroup(of: Void.self) { writers in
                         for writer in 0..<16 {
@@ -225,7 +229,9 @@ struct EventStreamTests {
         try await TestWorld.with(stores) { world async throws in
             try await world.withMemory { memory async throws in
                 var ids: [Int64] = []
-                for _ in 0..<3 { ids.append(try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)).id) }
+                for _ in 0..<3 {
+                    ids.append(try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)).id)
+                }
                 func heard(after cursor: Int64, count: Int, _ act: () async throws -> Void) async throws -> [Int64] {
                     let heard = Shared<[Int64]>([])
                     let hasBegun = Shared(false)

@@ -55,7 +55,8 @@ struct FairCacheTests {
                 try await memory.setState(["a": 1], of: "s", client: quiet)
                 let long = String(repeating: "x", count: 60_000)
                 for number in 0..<100 {
-                    try await memory.append([SessionMessage(role: "user", content: long)], to: "s-\(number)", client: loud)
+                    try await memory.append(
+                        [SessionMessage(role: "user", content: long)], to: "s-\(number)", client: loud)
                 }
                 #expect(try await memory.messages(of: "s", client: quiet).map(\.content) == ["hello"])
                 #expect(try await memory.state(of: "s", client: quiet) == ["a": 1])

@@ -348,7 +348,9 @@ struct ReliabilityTests {
                 }
                 #expect(codes.count == 12 && codes.suffix(5).contains(CircuitBreaker.isOpen))
                 try await world.perform(.resume, .postgres)
-                try await world.eventually("it serves again") { (try? await memory.events(EventFilter(of: .anyone)).items.count) == 1 }
+                try await world.eventually("it serves again") {
+                    (try? await memory.events(EventFilter(of: .anyone)).items.count) == 1
+                }
             }
         }
     }
@@ -444,14 +446,19 @@ struct EventBusTests {
                             ])
                         }
                         try await world.eventually("it is stored") {
-                            try await second.events(EventFilter(of: .anyone)).items.contains { $0.type == "task.updated" }
+                            try await second.events(EventFilter(of: .anyone)).items.contains {
+                                $0.type == "task.updated"
+                            }
                         }
                         try await world.eventually("what is stored is heard") {
-                            _ = try await first.log(EventDraft(type: "task.done", source: "test", owner: .shared, payload: ["a": 1]))
+                            _ = try await first.log(
+                                EventDraft(type: "task.done", source: "test", owner: .shared, payload: ["a": 1]))
                             _ = try await second.remember("a secret", client: world.client)
                             return Set(heard.value.compactMap { $0["event_type"]?.string }).count == 2
                         }
-                        let updates = try await second.events(EventFilter(of: .anyone)).items.filter { $0.type == "task.updated" }
+                        let updates = try await second.events(EventFilter(of: .anyone)).items.filter {
+                            $0.type == "task.updated"
+                        }
                         #expect(updates.count == 1 && count >= 1)
                     }
                 }

@@ -216,7 +216,9 @@ struct AccessTests {
 
     @Test("Only a trusted proxy's word on the caller's address counts", .timeLimit(.minutes(5)))
     func proxies() throws {
-        for text in ["10.0.0.0/33", "proxy/8", "foo", "*", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "fd00::/129", "::1/x"] {
+        for text in [
+            "10.0.0.0/33", "proxy/8", "foo", "*", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "fd00::/129", "::1/x",
+        ] {
             #expect(throws: MemoryError.self, "\(text)") { try TrustedProxies(text) }
         }
         let trusted = try TrustedProxies("10.0.0.0/8, 192.168.1.1, fd00::/8, 127.0.0.1")
@@ -230,7 +232,8 @@ struct AccessTests {
             ("10.1.2.3", "9.9.9.9:4711", "9.9.9.9"), ("10.1.2.3", "[::ffff:9.9.9.9]:4711", "9.9.9.9"),
             // A socket for both kinds of addresses says IPv4 in the form of IPv6.
             ("::ffff:127.0.0.1", "9.9.9.9", "9.9.9.9"), ("::ffff:10.1.2.3", "9.9.9.9", "9.9.9.9"),
-            ("::ffff:1.2.3.4", "9.9.9.9", "1.2.3.4"), ("fd12::1", "9.9.9.9", "9.9.9.9"), ("fe80::1", "9.9.9.9", "fe80000000000000:0"),
+            ("::ffff:1.2.3.4", "9.9.9.9", "1.2.3.4"), ("fd12::1", "9.9.9.9", "9.9.9.9"),
+            ("fe80::1", "9.9.9.9", "fe80000000000000:0"),
         ] as [(String, String, String)] {
             let found = trusted.caller(from: connection, forwardedFor: forwarded)
             #expect(found == caller, "\(connection), \(forwarded)")
@@ -248,11 +251,14 @@ struct AccessTests {
 
     // MARK: What is shared
 
-    @Test("What belongs to no client is used as far as the key may", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
+    @Test(
+        "What belongs to no client is used as far as the key may", .timeLimit(.minutes(5)), arguments: StoreSet.allCases
+    )
     func sharing(_ stores: StoreSet) async throws {
         try await TestGateway.with(stores) { gateway async throws in
             let client = gateway.world.client
-            _ = try await gateway.memory.ingest(DocumentDraft(id: "policy", owner: .shared, content: "Refunds take a day."))
+            _ = try await gateway.memory.ingest(
+                DocumentDraft(id: "policy", owner: .shared, content: "Refunds take a day."))
             for sharing in [Access.Sharing.none, .read, .write] {
                 var draft = APIKeyDraft(name: "\(sharing)", clients: [client])
                 draft.sharing = sharing
@@ -260,11 +266,13 @@ struct AccessTests {
                 #expect(key.sharing == sharing)
                 let headers = bearer(text)
                 func status(_ method: HTTPRequest.Method, _ path: String, _ body: JSON? = nil) async throws -> Int {
-                    try await gateway.send(method, "/api/v1/memory/\(path)", body: body?.encoded, headers: headers).status
+                    try await gateway.send(method, "/api/v1/memory/\(path)", body: body?.encoded, headers: headers)
+                        .status
                 }
                 let (mayRead, mayWrite) = (sharing >= .read, sharing == .write)
                 #expect(try await status(.get, "templates") == (mayRead ? 200 : 403))
-                #expect(try await status(.put, "templates/daily_reflection", ["content": "x"]) == (mayWrite ? 200 : 403))
+                #expect(
+                    try await status(.put, "templates/daily_reflection", ["content": "x"]) == (mayWrite ? 200 : 403))
                 #expect(try await status(.get, "docs/policy") == (mayRead ? 200 : 404))
                 #expect(try await status(.get, "docs?shared=true") == (mayRead ? 200 : 403))
                 #expect(try await status(.get, "docs?shared=maybe") == 400)

@@ -15,7 +15,8 @@ struct BrowserTests {
         arguments: [
             ("localhost", true), ("LOCALHOST:8090", true), ("localhost.", true), ("localhost.:8090", true),
             ("127.0.0.1", true), ("127.0.0.1:8090", true), ("[::1]", true), ("[::1]:8090", true),
-            ("[::ffff:127.0.0.1]:8090", true), ("192.168.7.1:80", true), ("memory.lan", true), ("Memory.LAN.:8090", true),
+            ("[::ffff:127.0.0.1]:8090", true), ("192.168.7.1:80", true), ("memory.lan", true),
+            ("Memory.LAN.:8090", true),
             ("evil.example", false), ("evil.example:8090", false), ("localhost.evil.example", false),
             ("127.0.0.1.evil.example", false), ("127.0.0.1.nip.io:8090", false), ("evil.localhost", false),
             ("memory.lan.evil.example", false), ("localhost:port", false), ("localhost:99999", false),
@@ -63,7 +64,9 @@ struct BrowserTests {
                 #expect(try await gateway.send(.get, "/health", headers: [.origin: origin], host: host).status == 200)
             }
             // An image or a `no-cors` request names no origin.
-            for (site, isAllowed) in [("cross-site", false), ("same-site", false), ("same-origin", true), ("none", true)] as [(String, Bool)] {
+            for (site, isAllowed) in [
+                ("cross-site", false), ("same-site", false), ("same-origin", true), ("none", true),
+            ] as [(String, Bool)] {
                 let reply = try await gateway.send(.get, Self.path, headers: [.secFetchSite: site])
                 #expect(reply.status == (isAllowed ? 200 : 403), "\(site)")
                 #expect(try await gateway.send(.get, "/docs", headers: [.secFetchSite: site]).status == 200)

@@ -113,7 +113,8 @@ struct TenancyTests {
             if !key.isShared { hidden.append(shared) }
             // A key that is bound to nobody may change anyone's plans by their ids.
             let untouchable =
-                !key.canWrite ? [own, other, strange, shared] : key.clients == .all ? (key.isShared ? [] : [shared]) : hidden
+                !key.canWrite
+                ? [own, other, strange, shared] : key.clients == .all ? (key.isShared ? [] : [shared]) : hidden
             var before: [String] = []
             for estate in untouchable { before.append(try await state(estate.client, gateway)) }
 

@@ -67,7 +67,9 @@ final class KeyRing: Sendable {
         if let access = find(hash, fixed) { return access }
         let entries = try await current()
         if let access = find(hash, entries) { return access }
-        if KeyText.isWellFormed(presented), mayLookAgain(), let access = find(hash, try await reload()) { return access }
+        if KeyText.isWellFormed(presented), mayLookAgain(), let access = find(hash, try await reload()) {
+            return access
+        }
         if try await isOpen() { return .open }
         sayEnd()
         throw MemoryError(.unauthorized, "The API key is not known")
@@ -83,11 +85,13 @@ final class KeyRing: Sendable {
     /// Says that nobody gets in any more; once, until there is a key again.
     private func sayEnd() {
         let now = surroundings.now
-        let hasEnded = fixed.isEmpty && state.withLock { state -> Bool in
-            let isNew = state.hasSeenKeys && !state.hasSaidEnd && !state.entries.contains { $0.isLive(at: now) }
-            if isNew { state.hasSaidEnd = true }
-            return isNew
-        }
+        let hasEnded =
+            fixed.isEmpty
+            && state.withLock { state -> Bool in
+                let isNew = state.hasSeenKeys && !state.hasSaidEnd && !state.entries.contains { $0.isLive(at: now) }
+                if isNew { state.hasSaidEnd = true }
+                return isNew
+            }
         guard hasEnded else { return }
         logger.warning("The last API key has ended: every call is refused until there is a new one (keys create)")
     }

@@ -72,7 +72,9 @@ final class EmbeddedCache: ShortTermStore {
         entries.withLock { entries in
             for key in keys { entries.removeValue(for: key, of: Self.group(key)) }
             for entry in new {
-                if entry.onlyIfAbsent, let old = entries.value(for: entry.key, of: Self.group(entry.key)), old.expiry > surroundings.instant {
+                if entry.onlyIfAbsent, let old = entries.value(for: entry.key, of: Self.group(entry.key)),
+                    old.expiry > surroundings.instant
+                {
                     continue
                 }
                 entries.insert(

@@ -5,7 +5,8 @@ import MemoryCore
 
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "doctor", abstract: "Checks every store, the schema, the keys, the collections and the embeddings.",
+        commandName: "doctor",
+        abstract: "Checks every store, the schema, the keys, the collections and the embeddings.",
         discussion: "Says what to do about whatever is not as it should be, and then exits with 1.")
 
     @OptionGroup var output: OutputOptions

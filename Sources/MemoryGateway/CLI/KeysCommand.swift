@@ -119,7 +119,8 @@ extension APIKey {
         [
             "id": .int(id), "name": .string(name), "hint": .string(hint),
             "clients": clients.map { .array($0.map { .int(Int64($0)) }) } ?? .null, "can_write": .bool(canWrite),
-            "can_share": .bool(sharing == .write), "can_read_shared": .bool(sharing >= .read), "created_at": .string(createdAt.description),
+            "can_share": .bool(sharing == .write), "can_read_shared": .bool(sharing >= .read),
+            "created_at": .string(createdAt.description),
             "expires_at": .optional(expiresAt), "revoked_at": .optional(revokedAt),
         ]
     }

@@ -14,7 +14,9 @@ struct HostName: Sendable, Equatable {
     /// Nil for anything but a host and perhaps a port.
     init?(_ text: some StringProtocol) {
         let text = Substring(text)
-        guard (1...300).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+        guard (1...300).contains(text.utf8.count), text.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else {
+            return nil
+        }
         var (name, rest) = (text, Substring())
         if text.hasPrefix("[") {
             guard let close = text.firstIndex(of: "]") else { return nil }

@@ -52,7 +52,9 @@ struct TrustedProxies: Sendable {
 
     /// The caller as limits count it: an IPv6 network of 64 bits is one.
     func caller(from connection: String, forwardedFor: String) -> String {
-        guard var address = IPAddress(String(connection.prefix { $0 != "%" })) else { return String(connection.prefix(64)) }
+        guard var address = IPAddress(String(connection.prefix { $0 != "%" })) else {
+            return String(connection.prefix(64))
+        }
         guard !networks.isEmpty else { return address.caller.key }
         for next in forwardedFor.split(separator: ",", omittingEmptySubsequences: false).reversed() {
             guard networks.contains(where: { $0.contains(address) }), let named = Self.address(next) else { break }

@@ -14,7 +14,8 @@ enum DocumentRoutes {
             answers: [.ok("DocumentReceipt", "Every chunk is indexed."), .partly("DocumentReceipt")],
             errors: [413, 422]
         ) { call in
-            let receipt = try await call.memory.ingest(try DocumentDraft(call.body, owner: try call.tenant.requiredOwner()))
+            let receipt = try await call.memory.ingest(
+                try DocumentDraft(call.body, owner: try call.tenant.requiredOwner()))
             return .json(receipt.json.encoded, status: receipt.failed.isEmpty ? .ok : .multiStatus)
         },
         Endpoint(

@@ -11,7 +11,8 @@ enum HealthRoutes {
             let health = await call.memory.health()
             let isOpen = (try? await call.memory.isOpen()) == true
             return .json(
-                Self.body(health, call.memory, isOpen: isOpen).encoded, status: health.isHealthy ? .ok : .serviceUnavailable)
+                Self.body(health, call.memory, isOpen: isOpen).encoded,
+                status: health.isHealthy ? .ok : .serviceUnavailable)
         },
         Endpoint(
             method: .get, path: "/health/live", tag: "Operations", summary: "Whether the process runs", tenancy: .open,

@@ -11,7 +11,8 @@ enum PlanRoutes {
             tenancy: .optionalClient(.body), writes: true, body: .json("PlanDraft"), answers: [.created("Plan")],
             errors: [413, 422]
         ) { call in
-            let plan = try await call.memory.createPlan(try PlanDraft(call.body, owner: try call.tenant.requiredOwner()))
+            let plan = try await call.memory.createPlan(
+                try PlanDraft(call.body, owner: try call.tenant.requiredOwner()))
             return .json(plan.json.encoded, status: .created)
         },
         Endpoint(
