@@ -65,7 +65,7 @@ extension Memory {
         let fixed = configuration.apiKeys.count
         // Before the first migration there are none.
         guard let stored = stored ?? (database.name == .sqlite ? [] : nil) else { return nil }
-        let live = stored.count { $0.isLive(at: Timestamp.now) }
+        let live = stored.count { $0.isLive(at: SystemSurroundings().now) }
         if fixed > 0 || live > 0 {
             return Finding(subject: "access", isGood: true, text: "\(fixed) keys in API_KEYS, \(live) live keys stored")
         }
