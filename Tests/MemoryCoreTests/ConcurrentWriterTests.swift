@@ -160,7 +160,7 @@ struct ConcurrentWriterTests {
     func plans(_ stores: StoreSet) async throws {
         try await with(stores) { memory, world async throws in
             let plan = try await memory.createPlan(
-                PlanDraft(title: "t", intent: "i", sop: ["steps": []], clientID: world.client))
+                PlanDraft(title: "t", intent: "i", sop: ["steps": []], owner: .client(world.client)))
             let start = Timestamp.now
             let block = Schedule.Block(start: start, end: start.advanced(by: .seconds(60)), taskID: "coda:task-1")
             try await sixteen { writer, _ in
@@ -227,7 +227,7 @@ struct ConcurrentWriterTests {
                 let clients = (1...60).map { world.client + $0 }.shuffled(using: &dice)
                 let drafts = clients.map { MemoryDraft(clientID: $0, content: "Client \($0) by writer \(writer)") }
                 for result in try await memory.remember(drafts) { _ = try result.get() }
-                _ = try await memory.log(EventDraft(type: "note", source: "test", clientID: clients[0]))
+                _ = try await memory.log(EventDraft(type: "note", source: "test", owner: .client(clients[0])))
             }
             #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["60"]])
             #expect(try await world.execute("SELECT count(*) FROM events") == [["976"]])
@@ -330,11 +330,10 @@ struct ConcurrentWriterTests {
             try await sixteen { writer, dice in
                 for id in ["a", "b", "c"].shuffled(using: &dice) {
                     let text = (0..<12).map { "# Part \($0)\n\nWriter \(writer) says this in \(id) and repeats it." }
-                    var draft = DocumentDraft(id: id, content: text.joined(separator: "\n\n"))
-                    draft.clientID = world.client
+                    let draft = DocumentDraft(id: id, owner: .client(world.client), content: text.joined(separator: "\n\n"))
                     _ = try await memory.ingest(draft)
                     if writer % 4 == 3 {
-                        try await unlessGone { try await memory.deleteDocument(id, client: world.client) }
+                        try await unlessGone { try await memory.deleteDocument(id, of: .client(world.client)) }
                     }
                 }
             }
@@ -373,13 +372,12 @@ struct ConcurrentWriterTests {
                         try await memory.remember(
                             MemoryDraft(clientID: client, content: text), idempotencyKey: key)
                     case 2:
-                        var draft = DocumentDraft(id: "doc", content: text)
-                        draft.clientID = client
+                        let draft = DocumentDraft(id: "doc", owner: .client(client), content: text)
                         _ = try await memory.ingest(draft)
-                        try await unlessGone { try await memory.deleteDocument("doc", client: client) }
+                        try await unlessGone { try await memory.deleteDocument("doc", of: .client(client)) }
                     case 3:
                         let plan = try await memory.createPlan(
-                            PlanDraft(title: text, intent: "i", sop: [], clientID: client))
+                            PlanDraft(title: text, intent: "i", sop: [], owner: .client(client)))
                         let start = Timestamp.now
                         let block = Schedule.Block(start: start, end: start.advanced(by: .seconds(60)), taskID: "t")
                         try await unlessGone {
@@ -401,7 +399,7 @@ struct ConcurrentWriterTests {
                         for result in try await memory.remember(
                             (0..<5).map { MemoryDraft(clientID: client + $0, content: text) })
                         { _ = try result.get() }
-                    default: _ = try await memory.log(EventDraft(type: "note", source: "test", clientID: client))
+                    default: _ = try await memory.log(EventDraft(type: "note", source: "test", owner: .client(client)))
                     }
                 }
             }
@@ -441,7 +439,7 @@ struct ConcurrentWriterTests {
                     let stale = ids.shuffled(using: &dice).prefix(20).map {
                         OutboxRepository.Lease(
                             collection: "events", key: RecordKey(id: $0, clientID: world.client), fence: 0,
-                            attempts: 0, isStored: false)
+                            attempts: 0, isStored: false, isShared: false, end: .after(.seconds(30)))
                     }
                     let failures = leases.map {
                         OutboxRepository.Failure(

@@ -15,7 +15,7 @@ struct DocumentTests {
     private let filler = String(repeating: "More words follow here. ", count: 35)
 
     private func document(_ content: String, _ world: TestWorld) -> DocumentDraft {
-        DocumentDraft(id: "handbook", clientID: world.client, content: content)
+        DocumentDraft(id: "handbook", owner: .client(world.client), content: content)
     }
 
     @Test(
@@ -40,7 +40,7 @@ struct DocumentTests {
                     }
                     guard try await isUnderWay() else { continue }
                     try await memory.remember("Somebody else's memory", client: world.client + 1)
-                    let read = try await memory.document("handbook", client: world.client)
+                    let read = try await memory.document("handbook", of: .client(world.client))
                     let found = try await memory.searchDocuments("tulips roses", client: world.client, limit: 10)
                     guard try await isUnderWay() else { continue }
                     between += 1
@@ -50,7 +50,7 @@ struct DocumentTests {
                 await waiting.value
                 let stored = try await receipt.value
                 #expect(between >= 2, "a long document kept everybody waiting")
-                #expect(try await memory.document("handbook", client: world.client).chunks == stored.chunks)
+                #expect(try await memory.document("handbook", of: .client(world.client)).chunks == stored.chunks)
             }
         }
     }
@@ -65,7 +65,7 @@ struct DocumentTests {
             let plan = FaultPlan()
             try await world.withMemory(failingBy: plan) { memory async throws in
                 _ = try await memory.ingest(document(text(3, about: "tulips"), world))
-                let other = DocumentDraft(id: "new", clientID: world.client, content: text(1200, about: "roses"))
+                let other = DocumentDraft(id: "new", owner: .client(world.client), content: text(1200, about: "roses"))
                 for (number, draft) in [document(text(1200, about: "roses"), world), other].enumerated() {
                     // The begin, the row, the mark; then the third slice, or the publication.
                     for step in [number == 0 ? 14 : 16, 8] {
@@ -75,7 +75,7 @@ struct DocumentTests {
                         #expect(plan.disarm())
                     }
                 }
-                let documents = try await memory.documents(client: world.client).items
+                let documents = try await memory.documents(of: .client(world.client)).items
                 #expect(documents.map(\.id) == ["handbook"] && documents[0].chunks == 3)
                 #expect(try await memory.searchDocuments("roses", client: world.client, limit: 10).count == 3)
                 let left = try await world.execute("SELECT count(*) FROM document_remnants")
@@ -91,9 +91,9 @@ struct DocumentTests {
                 #expect(try await memory.searchDocuments("tulips", client: world.client, limit: 10).allSatisfy {
                     !$0.content.contains("tulips")
                 })
-                try await memory.deleteDocument("handbook", client: world.client)
-                #expect(try await memory.documents(client: world.client).items.isEmpty)
-                await #expect(throws: MemoryError.self) { try await memory.document("handbook", client: world.client) }
+                try await memory.deleteDocument("handbook", of: .client(world.client))
+                #expect(try await memory.documents(of: .client(world.client)).items.isEmpty)
+                await #expect(throws: MemoryError.self) { try await memory.document("handbook", of: .client(world.client)) }
                 #expect(try await memory.searchDocuments("roses", client: world.client).isEmpty)
                 try await world.execute("UPDATE document_remnants SET due_at = \(past)")
                 try await world.eventually("all of it is gone") {

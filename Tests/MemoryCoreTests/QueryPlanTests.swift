@@ -160,10 +160,10 @@ struct QueryPlanTests {
 
     private static func log(_ session: any SQLSession, _ first: Int64) throws(MemoryError) {
         let log = EventLogRepository(session: session)
-        _ = try log.event(first, clientID: 1)
-        for client in [1, 7, nil] {
-            var filter = EventFilter()
-            filter.clientID = client
+        _ = try log.event(first, of: .client(1))
+        let several = Owners(.only([1, 7]), includesShared: true)
+        for owners in [Owners.client(1), .client(7), several, .anyone] {
+            var filter = EventFilter(of: owners)
             _ = try log.list(filter, page: PageRequest())
             _ = try log.after(first + 99_000, upTo: first + 100_000, filter, limit: 200)
             filter.type = "note"
@@ -180,7 +180,7 @@ struct QueryPlanTests {
         let held = (0..<64).map {
             OutboxRepository.Lease(
                 collection: "events", key: RecordKey(id: first + 200 + 2 * $0, clientID: 1), fence: 1, attempts: 0,
-                isStored: false)
+                isStored: false, isShared: false, end: .after(.seconds(30)))
         }
         try outbox.complete(leases + held)
         _ = try outbox.enqueue(RecordKey(id: first, clientID: 1), in: .events, lease: .zero)
@@ -202,7 +202,7 @@ struct QueryPlanTests {
         _ = try documents.document("d7", owners: [7, 0])
         _ = try documents.chunks((1...20).map { RecordKey(id: $0, clientID: 7) })
         _ = try documents.search(["word7"], owners: [7, 0], documentID: nil, limit: 3)
-        let draft = DocumentDraft(id: "d7", clientID: 7, content: "new")
+        let draft = DocumentDraft(id: "d7", owner: .client(7), content: "new")
         let staging = try documents.stage(draft, generation: 99, isKept: true)
         let ids = try documents.insert(["a", "b"], into: staging)
         _ = try documents.publish(draft, chunks: ids, of: staging, delivered: 2, lease: .zero)

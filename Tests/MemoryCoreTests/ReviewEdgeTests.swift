@@ -28,7 +28,7 @@ struct ReviewEdgeTests {
     func nobodysQuestion(_ stores: StoreSet) async throws {
         try await TestWorld.with(stores) { world async throws in
             try await world.withMemory { memory async throws in
-                _ = try await memory.ingest(DocumentDraft(id: "d", content: "Refunds take three days."))
+                _ = try await memory.ingest(DocumentDraft(id: "d", owner: .shared, content: "Refunds take three days."))
                 #expect(try await memory.searchDocuments("how long do refunds take?").count == 1)
                 #expect(try await memory.erase(client: 1).cached == 0)
             }
