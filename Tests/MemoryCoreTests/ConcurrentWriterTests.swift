@@ -172,8 +172,8 @@ struct ConcurrentWriterTests {
                     case 3: PlanPatch(sop: ["of": "writers"])
                     default: PlanPatch(status: .scheduled)
                     }
-                _ = try await memory.updatePlan(plan.id, client: world.client, patch)
-                _ = try await memory.schedulePlan(plan.id, client: world.client, blocks: [block])
+                _ = try await memory.updatePlan(plan.id, of: .client(world.client), patch)
+                _ = try await memory.schedulePlan(plan.id, of: .client(world.client), blocks: [block])
             }
             let changed = try await memory.plan(plan.id, client: world.client)
             #expect(changed.title == "title of writers" && changed.intent == "intent of writers")
@@ -381,8 +381,8 @@ struct ConcurrentWriterTests {
                         let start = Timestamp.now
                         let block = Schedule.Block(start: start, end: start.advanced(by: .seconds(60)), taskID: "t")
                         try await unlessGone {
-                            _ = try await memory.schedulePlan(plan.id, client: client, blocks: [block])
-                            _ = try await memory.updatePlan(plan.id, client: client, PlanPatch(title: "changed"))
+                            _ = try await memory.schedulePlan(plan.id, of: .client(client), blocks: [block])
+                            _ = try await memory.updatePlan(plan.id, of: .client(client), PlanPatch(title: "changed"))
                         }
                     case 4:
                         _ = try await memory.rememberDistilled(

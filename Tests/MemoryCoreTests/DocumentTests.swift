@@ -41,7 +41,7 @@ struct DocumentTests {
                     guard try await isUnderWay() else { continue }
                     try await memory.remember("Somebody else's memory", client: world.client + 1)
                     let read = try await memory.document("handbook", of: .client(world.client))
-                    let found = try await memory.searchDocuments("tulips roses", client: world.client, limit: 10)
+                    let found = try await memory.searchDocuments("tulips roses", in: .client(world.client), limit: 10)
                     guard try await isUnderWay() else { continue }
                     between += 1
                     #expect(read.content == text(3, about: "tulips") && read.chunks == 3)
@@ -77,7 +77,7 @@ struct DocumentTests {
                 }
                 let documents = try await memory.documents(of: .client(world.client)).items
                 #expect(documents.map(\.id) == ["handbook"] && documents[0].chunks == 3)
-                #expect(try await memory.searchDocuments("roses", client: world.client, limit: 10).count == 3)
+                #expect(try await memory.searchDocuments("roses", in: .client(world.client), limit: 10).count == 3)
                 let left = try await world.execute("SELECT count(*) FROM document_remnants")
                 #expect(left != [["0"]])
                 let past = stores == .servers ? "now()" : "0"
@@ -88,13 +88,13 @@ struct DocumentTests {
                 #expect(try await world.execute("SELECT count(*) FROM documents") == [["1"]])
                 // And now it is stored, and deleted, in the same slices.
                 _ = try await memory.ingest(document(text(1200, about: "roses"), world))
-                #expect(try await memory.searchDocuments("tulips", client: world.client, limit: 10).allSatisfy {
+                #expect(try await memory.searchDocuments("tulips", in: .client(world.client), limit: 10).allSatisfy {
                     !$0.content.contains("tulips")
                 })
                 try await memory.deleteDocument("handbook", of: .client(world.client))
                 #expect(try await memory.documents(of: .client(world.client)).items.isEmpty)
                 await #expect(throws: MemoryError.self) { try await memory.document("handbook", of: .client(world.client)) }
-                #expect(try await memory.searchDocuments("roses", client: world.client).isEmpty)
+                #expect(try await memory.searchDocuments("roses", in: .client(world.client)).isEmpty)
                 try await world.execute("UPDATE document_remnants SET due_at = \(past)")
                 try await world.eventually("all of it is gone") {
                     await memory.outbox.look()

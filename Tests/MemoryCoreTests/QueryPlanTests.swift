@@ -129,7 +129,7 @@ struct QueryPlanTests {
         _ = try events.kinds([1, 2, 3])
         for client in [1, 7] {
             _ = try events.search(["word1", "word2"], clientID: client, filter: RecallFilter(), limit: 20)
-            _ = try events.page(after: first + 50_000, clientID: client, limit: 500)
+            _ = try events.page(after: first + 50_000, of: .client(client), limit: 500)
             _ = try events.reflections(clientID: client, mode: .daily, page: PageRequest())
             _ = try events.history(RecordKey(id: first + 3, clientID: client))
         }

@@ -29,7 +29,7 @@ struct ReviewEdgeTests {
         try await TestWorld.with(stores) { world async throws in
             try await world.withMemory { memory async throws in
                 _ = try await memory.ingest(DocumentDraft(id: "d", owner: .shared, content: "Refunds take three days."))
-                #expect(try await memory.searchDocuments("how long do refunds take?").count == 1)
+                #expect(try await memory.searchDocuments("how long do refunds take?", in: .shared).count == 1)
                 #expect(try await memory.erase(client: 1).cached == 0)
             }
         }

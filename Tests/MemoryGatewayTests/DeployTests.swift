@@ -323,15 +323,15 @@ struct DeployTests {
     }
 
     @Test("deploy does not go public without keys, unless that is asked for")
-    func keys() throws {
+    func keys() async throws {
         for (environment, isRefused) in [
             ("POSTGRES_PASSWORD=x\n", true), ("POSTGRES_PASSWORD=x\nAPI_KEYS=\n", true),
             ("POSTGRES_PASSWORD=x\nAPI_KEYS=\nALLOW_ANONYMOUS=true\n", false),
             ("POSTGRES_PASSWORD=x\nAPI_KEYS=0123456789abcdef\n", false),
         ] {
-            try withFolder { folder in
+            try await withFolder { folder in
                 let scripts = try installed(in: folder, environment)
-                let result = try run("deploy.sh", ["--dry-run"], in: folder, from: scripts)
+                let result = try await run("deploy.sh", ["--dry-run"], in: folder, from: scripts)
                 #expect((result.status != 0) == isRefused, "\(environment): \(result.output)")
                 #expect(result.output.contains("API_KEYS") == isRefused)
             }
