@@ -175,7 +175,7 @@ struct ConcurrentWriterTests {
                 _ = try await memory.updatePlan(plan.id, of: .client(world.client), patch)
                 _ = try await memory.schedulePlan(plan.id, of: .client(world.client), blocks: [block])
             }
-            let changed = try await memory.plan(plan.id, client: world.client)
+            let changed = try await memory.plan(plan.id, of: .client(world.client))
             #expect(changed.title == "title of writers" && changed.intent == "intent of writers")
             #expect(changed.metadata == ["of": "writers"] && changed.sop == ["of": "writers"])
             #expect(changed.status == .scheduled)
