@@ -179,7 +179,7 @@ struct ConcurrentWriterTests {
             #expect(changed.title == "title of writers" && changed.intent == "intent of writers")
             #expect(changed.metadata == ["of": "writers"] && changed.sop == ["of": "writers"])
             #expect(changed.status == .scheduled)
-            #expect(try await memory.schedules(of: plan.id, client: world.client).items.count == 16)
+            #expect(try await memory.schedules(of: plan.id, owners: .client(world.client)).items.count == 16)
         }
     }
 
