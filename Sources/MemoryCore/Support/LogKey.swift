@@ -11,5 +11,6 @@ package enum LogKey {
     package static let key = "key"
     package static let route = "route"
     package static let code = "code"
+    package static let seconds = "seconds"
     package static let model = "embedding.model"
 }
