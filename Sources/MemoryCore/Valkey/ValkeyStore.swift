@@ -25,7 +25,7 @@ final class ValkeyStore: ShortTermStore {
             connections.append(try ValkeyConnection(configuration, outage: outage))
         }
         self.connections = connections
-        background = try ValkeyConnection(configuration, logger: logger)
+        background = try ValkeyConnection(configuration, outage: outage)
         for connection in connections + [background] { await connection.firstAttempt() }
     }
 
