@@ -266,6 +266,29 @@ struct EventStreamTests {
         }
     }
 
+    @Test(
+        "A transaction holds back what it may bring, also once it is prepared; another history is learnt anew",
+        .timeLimit(.minutes(1)))
+    func floors() {
+        var state = EventHorizon.State()
+        func settled(_ newest: Int64, _ given: Int64, _ holders: [(String, String?)] = []) -> Int64 {
+            let sight = EventLogRepository.Sight(
+                newest: newest, given: given,
+                holders: holders.map { EventLogRepository.Holder(transaction: $0.0, process: $0.1) })
+            return state.note(sight, at: .now).settled
+        }
+        #expect(settled(5, 5, [("1/1", "1")]) == 0, "who was there before the first look may have any id")
+        #expect(settled(10, 10) == 10)
+        #expect(settled(20, 20, [("3/5", "1")]) == 10)
+        #expect(settled(30, 30, [("3/5", "1"), ("4/1", "2")]) == 10)
+        #expect(settled(40, 40, [("-1/77", nil), ("4/1", "2")]) == 10)
+        #expect(settled(50, 50, [("4/1", "2")]) == 20)
+        #expect(settled(60, 60) == 60)
+        #expect(settled(55, 60) == 60, "the newest were deleted")
+        #expect(settled(40, 45, [("5/1", "1")]) == 0, "ids are given again")
+        #expect(settled(46, 46) == 46)
+    }
+
     @Test("A filter that fits little is not looked through again and again", .timeLimit(.minutes(5)))
     func rareFilter() async throws {
         try await TestWorld.with { world async throws in

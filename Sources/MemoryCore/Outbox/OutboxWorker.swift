@@ -28,6 +28,7 @@ final class OutboxWorker: Sendable {
     private let reading: Outage
     private let updating: Outage
     private let sweeping: Outage
+    private let trusting: Outage
     private let pending = Mutex(Pending())
     /// The client whose rows were claimed last.
     private let turn = Mutex(0)
@@ -49,6 +50,7 @@ final class OutboxWorker: Sendable {
         reading = Outage("Reading the outbox", logger: logger, surroundings: surroundings)
         updating = Outage("Updating the outbox", logger: logger, surroundings: surroundings)
         sweeping = Outage("Forgetting what is over", logger: logger, surroundings: surroundings)
+        trusting = Outage("Trusting the cache again", logger: logger, surroundings: surroundings)
         nextExpirySweep = Timer(surroundings)
         nextKeySweep = Timer(surroundings)
     }
@@ -153,8 +155,9 @@ final class OutboxWorker: Sendable {
                 try OutboxRepository(session: session).counts()
             }
             if owed.pending + owed.dead == 0 { cache.trustAgain(asOf: failures) }
+            trusting.succeeded()
         } catch {
-            reading.failed(error)
+            trusting.failed(error)
         }
     }
 

@@ -77,8 +77,8 @@ struct EventLogRepository {
     /// A transaction that has taken an id.
     struct Holder {
         let transaction: String
-        /// The number of its server process, to say who it is.
-        let process: String
+        /// The number of its server process, to say who it is; nil when it was prepared, and waits for its commit by itself.
+        let process: String?
     }
 
     /// Reads the newest event, and after it who may still bring a lower one: in this order, or a transaction that ends between
@@ -90,7 +90,7 @@ struct EventLogRepository {
         guard session.dialect == .postgres else { return Sight(newest: newest, given: given, holders: []) }
         let holders = try session.query(Self.holders, [])
             .map { row throws(MemoryError) in
-                Holder(transaction: try row.text(0), process: row.optionalText(1) ?? "none: it is prepared")
+                Holder(transaction: try row.text(0), process: row.optionalText(1))
             }
         return Sight(newest: newest, given: given, holders: holders)
     }
