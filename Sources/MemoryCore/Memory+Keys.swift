@@ -50,7 +50,7 @@ extension Memory {
     public func take(_ caller: String, _ limit: RateLimit) async -> Duration? {
         let key = cache.rateKey(caller)
         do throws(MemoryError) {
-            return try await cache.store.take(key, limit, deadline: .after(.milliseconds(20)))
+            return try await cache.store.take(key, limit, deadline: .after(configuration.budgets.countCall))
         } catch {
             return try? await localRates.take(key, limit, deadline: .after(.seconds(1)))
         }

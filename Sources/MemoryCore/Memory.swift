@@ -11,7 +11,8 @@ import Synchronization
 /// let hits = try await memory.recall("when does she focus best?", client: 1, limit: 5)
 /// ```
 ///
-/// Whatever the HTTP gateway can do, is one call here. Every call throws ``MemoryError``.
+/// Whatever the HTTP gateway can do, is one call here. What fails is a ``MemoryError``; calls that take a closure throw what
+/// that throws as well.
 public final class Memory: Sendable {
     let configuration: MemoryConfiguration
     let database: any SQLDatabase

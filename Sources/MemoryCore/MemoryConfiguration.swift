@@ -64,6 +64,8 @@ public struct MemoryConfiguration: Sendable {
         public var readCache: Duration = .milliseconds(50)
         /// Writing to short-term memory. What takes longer is left to the outbox.
         public var writeCache: Duration = .milliseconds(100)
+        /// Counting a call against its rate in short-term memory. What takes longer is counted in this process alone.
+        public var countCall: Duration = .milliseconds(20)
 
         /// The defaults.
         public init() {}

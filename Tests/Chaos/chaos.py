@@ -3,7 +3,7 @@
 
   chaos.py GATEWAY [--long] [--only N6,row5,stalled] [--seed 1] [--output docs/reliability.md]
 
-With --only, the numbers measured take the place of theirs in the page.
+With --only, what was measured takes the place of its like in the page.
 
 Starts PostgreSQL, Valkey and Qdrant by itself, measures the numbers N1 to N16, provokes the rows of the fault catalogue that
 need a process, a socket or a disk to fail, and writes both tables between the marks of the page. Some ten minutes; --long
@@ -107,7 +107,7 @@ def main():
         print(f"row {found[-1][0]}: {found[-1][1]}", flush=True)
     failed = sum(not r.met for r in results) + sum(h != "held" for _, h in found)
     if a.output:
-        write(a, results, found) if not wanted else replace(a, results)
+        write(a, results, found) if not wanted else replace(a, results, found)
     print(f"{len(results) + len(found) - failed} held, {failed} did not")
     sys.exit(1 if failed else 0)
 
@@ -116,15 +116,25 @@ def commit():
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
-def replace(a, results):
-    """Puts rows that were measured again in the place of those that are there, with their own commit."""
+def replace(a, results, found):
+    """Puts what was measured again in the place of what is there, with its own commit; what is new comes behind its like."""
     with open(a.output) as f:
-        text = f.read()
+        before, mark, rest = f.read().partition("<!-- chaos -->\n")
+    table, end, after = rest.partition("<!-- end -->")
+    lines, own = table.splitlines(), f"({'--long, ' if a.long else ''}commit {commit()})"
+
+    def put(start, line, kind):
+        places = [i for i, old in enumerate(lines) if old.startswith(start)]
+        last = max(i for i, old in enumerate(lines) if re.match(kind, old))
+        lines[slice(places[0], places[0] + 1) if places else slice(last + 1, last + 1)] = [line]
+
     for r in results:
-        r.measured += f" ({'--long, ' if a.long else ''}commit {commit()})"
-        text = re.sub(rf"^\| {r.number} \|.*$", lambda _: r.row(), text, count=1, flags=re.M)
+        r.measured += f" {own}"
+        put(f"| {r.number} |", r.row(), r"\| N\d")
+    for what, held in found:
+        put(f"| {what} |", f"| {what} | {held} {own} |", r"\| [^|]+: ")
     with open(a.output, "w") as f:
-        f.write(text)
+        f.write(before + mark + "\n".join(lines) + "\n" + end + after)
 
 
 def write(a, results, found):

@@ -226,7 +226,7 @@ extension MemoryConfiguration.Budgets {
         (budgets.transaction, budgets.embedContent, budgets.writeVector) = (.seconds(30), .seconds(30), .seconds(30))
         (budgets.embedQuery, budgets.searchVectors) = (.seconds(30), .seconds(30))
         (budgets.readRecords, budgets.searchText) = (.seconds(30), .seconds(30))
-        (budgets.readCache, budgets.writeCache) = (.seconds(10), .seconds(10))
+        (budgets.readCache, budgets.writeCache, budgets.countCall) = (.seconds(10), .seconds(10), .seconds(10))
         return budgets
     }
 }

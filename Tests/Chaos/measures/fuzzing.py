@@ -11,7 +11,7 @@ from world import API, HOST
 
 
 def request(method, path, body=None, chunked=False):
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n".encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()
     if body is None:
         return head + b"\r\n"
     head += b"Content-Type: application/json\r\n"

@@ -22,7 +22,7 @@ def canaries(world, count):
             try:
                 with socket.create_connection((HOST, gateway.port), 5) as s:
                     body = f'{{"client_id": {c}, "query": "tea {i % 500}"}}'
-                    s.sendall(f"POST {API}/recall HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    s.sendall(f"POST {API}/recall HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                               f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
             except OSError:
                 pass

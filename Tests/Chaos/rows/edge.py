@@ -12,7 +12,7 @@ def client_gone(world):
     """45: the client is gone in the middle of its body: nothing is stored; after it: stored once"""
     gateway = world.gateway().start()
     whole = b'{"client_id": 77, "content": "the client was gone"}'
-    head = b"POST " + API.encode() + b"/remember HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nIdempotency-Key: gone-%d\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST " + API.encode() + b"/remember HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: gone-%d\r\nContent-Length: %d\r\n\r\n"
     for n, body in enumerate((whole[:20], whole)):
         with socket.create_connection((HOST, gateway.port), 5) as s:
             s.sendall(head % (n, len(whole)) + body)
@@ -39,7 +39,7 @@ def slow_clients(world):
     stop, closed = threading.Event(), set()
 
     def drip():
-        data = b"POST " + API.encode() + b"/remember HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n" + b" " * 5000
+        data = b"POST " + API.encode() + b"/remember HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n" + b" " * 5000
         for place in range(len(data)):
             for s in slow:
                 try:
@@ -71,9 +71,9 @@ def slow_clients(world):
 def large_heads(world):
     """47: sixty-five thousand headers, one header of a megabyte, a target of a megabyte"""
     gateway = world.gateway().start()
-    head = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+    head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
     for data in (head + b"".join(b"A%d: b\r\n" % i for i in range(65000)) + b"\r\n", head + b"A: " + b"b" * (1 << 20) + b"\r\n\r\n",
-                 b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: x\r\n\r\n"):
+                 b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         answer = raw(gateway, data)
         expect(answer[9:12] in (b"431", b"414", b"400", b""), answer[:100])
     expect(gateway.ask("GET", "/health/live").status == 200, "it is gone")
@@ -82,12 +82,12 @@ def large_heads(world):
 def smuggling(world):
     """48: two lengths, a length and chunks, bare line feeds, folded headers, chunks without measure"""
     gateway = world.gateway().start()
-    inner = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-    start = b"POST /api/v1/memory/recall HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    inner = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    start = b"POST /api/v1/memory/recall HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     cases = {
         "length and chunks": start + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + inner,
         "two lengths": start + b"Content-Length: 4\r\nContent-Length: 40\r\n\r\n{}  " + inner,
-        "bare line feeds": b"POST /api/v1/memory/recall HTTP/1.1\nHost: x\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n" + inner,
+        "bare line feeds": b"POST /api/v1/memory/recall HTTP/1.1\nHost: localhost\nContent-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n" + inner,
         "an endless chunk": start + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n" + inner,
         "chunked twice": start + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + inner,
         "a space before the colon": start + b"Content-Length : 4\r\n\r\n{}  " + inner,
