@@ -88,9 +88,10 @@ struct DocumentTests {
                 #expect(try await world.execute("SELECT count(*) FROM documents") == [["1"]])
                 // And now it is stored, and deleted, in the same slices.
                 _ = try await memory.ingest(document(text(1200, about: "roses"), world))
-                #expect(try await memory.searchDocuments("tulips", client: world.client, limit: 10).allSatisfy {
-                    !$0.content.contains("tulips")
-                })
+                #expect(
+                    try await memory.searchDocuments("tulips", client: world.client, limit: 10).allSatisfy {
+                        !$0.content.contains("tulips")
+                    })
                 try await memory.deleteDocument("handbook", client: world.client)
                 #expect(try await memory.documents(client: world.client).items.isEmpty)
                 await #expect(throws: MemoryError.self) { try await memory.document("handbook", client: world.client) }

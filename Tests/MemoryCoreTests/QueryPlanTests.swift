@@ -102,7 +102,8 @@ struct QueryPlanTests {
         return plans.value
     }
 
-    @Test("No statement of a request, or of the work between them, reads a large table in full", .timeLimit(.minutes(5)))
+    @Test(
+        "No statement of a request, or of the work between them, reads a large table in full", .timeLimit(.minutes(5)))
     func indexes() async throws {
         try await TestWorld.with { world async throws in
             try await fill(world)

@@ -81,7 +81,8 @@ struct ReviewEdgeTests {
                     INSERT INTO events (event_type, event_source, client_id, payload, metadata) VALUES ('memory:fact', 'x',
                         \(world.client), '{"content": "old", "expires_at": "12166-01-01T00:00:00Z"}', '{}')
                     """)
-                let gone = try await memory.database.write(deadline: .after(.seconds(10))) { session throws(MemoryError) in
+                let gone = try await memory.database.write(deadline: .after(.seconds(10))) {
+                    session throws(MemoryError) in
                     try EventRepository(session: session).deleteExpired(now: .now, limit: 100)
                 }
                 #expect(gone == 0)

@@ -27,7 +27,9 @@ struct ShutdownTests {
             setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         }
 
-        func send(_ text: String) { _ = text.utf8CString.withUnsafeBytes { Glibc.send(socket, $0.baseAddress, text.utf8.count, 0) } }
+        func send(_ text: String) {
+            _ = text.utf8CString.withUnsafeBytes { Glibc.send(socket, $0.baseAddress, text.utf8.count, 0) }
+        }
 
         /// The beginning of the answer; empty when the connection was reset.
         func receive() -> String {

@@ -64,7 +64,8 @@ struct ReconciliationRepository {
                 try session.query(
                     "SELECT id FROM events WHERE id #anyInt($1) AND event_type LIKE $2", [.ints(ids), .text(kind)])
             } else {
-                try session.query("""
+                try session.query(
+                    """
                     SELECT c.id FROM document_chunks c
                     JOIN documents d ON d.id = c.document_id AND d.generation = c.generation WHERE c.id #anyInt($1)
                     """, [.ints(ids)])
