@@ -52,8 +52,8 @@ extension Memory {
                 let old = try events.locked(RecordKey(id: rowID, clientID: draft.clientID))
             else { return nil }
             let new = MemoryRecord(draft, id: rowID, createdAt: old.createdAt)
-            let lease = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
-            return Changed(record: new, supplied: draft.embedding, lease: lease)
+            let (lease, version) = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
+            return Changed(record: new, version: version, supplied: draft.embedding, lease: lease)
         }
         guard let changed else { return nil }
         return await index([changed], deadline).first

@@ -21,12 +21,13 @@ public final class Memory: Sendable {
     let embeddings: EmbeddingService
     let delivery: PointDelivery
     let outbox: OutboxWorker
+    let erasures: Erasures
     let logger: Logger
     let surroundings: any Surroundings
     let fusion: Fusion
 
     let writer: MemoryWriter
-    let inserts: Coalescer<MemoryDraft, MemoryRecord>
+    let inserts: Coalescer<MemoryDraft, EventRepository.Inserted>
     /// Records by id; each call has its own list.
     let reads: Coalescer<[RecordKey], [MemoryRecord]>
     /// Which kinds of records a client has, so that collections without any of them are not searched.
@@ -74,8 +75,12 @@ public final class Memory: Sendable {
             surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
+        erasures = Erasures(
+            database: database, cache: cache, lookTime: configuration.budgets.readRecords, logger: logger,
+            surroundings: surroundings)
         outbox = OutboxWorker(
-            database: database, delivery: delivery, cache: cache, logger: logger, surroundings: surroundings)
+            database: database, delivery: delivery, cache: cache, erasures: erasures, logger: logger,
+            surroundings: surroundings)
         var fusion = Fusion()
         fusion.denseWeight = configuration.denseWeight
         self.fusion = fusion

@@ -27,12 +27,13 @@ final class EmbeddedCache: ShortTermStore {
 
     private let entries: Mutex<LRUCache<String, Entry>>
     /// Another life has another name, as with a server.
-    private let epoch: String
+    private let life: String
+    var epoch: String? { life }
     private let surroundings: any Surroundings
 
     init(maxBytes: Int, surroundings: any Surroundings = SystemSurroundings()) {
         entries = Mutex(LRUCache(capacity: maxBytes))
-        epoch = String(surroundings.random())
+        life = String(surroundings.random())
         self.surroundings = surroundings
     }
 
@@ -43,7 +44,7 @@ final class EmbeddedCache: ShortTermStore {
                 return value
             }
         }
-        return ShortTermValues(values: values, epoch: epoch)
+        return ShortTermValues(values: values, epoch: life)
     }
 
     private func live(_ key: String, _ entries: inout LRUCache<String, Entry>) -> Entry? {

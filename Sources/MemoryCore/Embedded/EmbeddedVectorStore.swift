@@ -38,25 +38,25 @@ final class EmbeddedVectorStore: VectorStore {
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
-        // Of two points with one id the later counts.
-        let points = Dictionary(points.map { ($0.subject.id, $0) }, uniquingKeysWith: { _, last in last }).values
-        let rows = points.map {
+        let all = points.newest().map {
             (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText)
         }
-        let terms = Self.terms(points)
-        try await database.write(deadline: deadline, durable: ownsDatabase) { session throws(MemoryError) in
-            try Self.remove(points.map(\.subject.id), collection, session)
+        let rows = try await database.write(deadline: deadline, durable: ownsDatabase) { session throws(MemoryError) in
+            let newer = try Self.newer(than: all.map(\.point), collection, session)
+            let rows = all.filter { !newer.contains($0.point.subject.id) }
+            let terms = Self.terms(rows.map(\.point))
+            try Self.remove(rows.map(\.point.subject.id), collection, session)
             for row in rows {
                 let subject = row.point.subject
                 try session.execute(
                     """
-                    INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at)
-                    VALUES ($1, $2, $3, $4, $5, $6)
+                    INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at, version)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7)
                     """,
                     [
                         .text(collection.description), .int(subject.id), .int(Int64(subject.clientID)),
                         .bytes(row.dense), .text(row.payload),
-                        subject.expiresAt.map { .int($0.microseconds) } ?? .null,
+                        subject.expiresAt.map { .int($0.microseconds) } ?? .null, .int(row.point.version),
                     ])
             }
             try session.execute(
@@ -64,6 +64,7 @@ final class EmbeddedVectorStore: VectorStore {
                 INSERT INTO vector_terms (client_id, collection, term, id, weight)
                 SELECT value ->> 0, $1, value ->> 1, value ->> 2, value ->> 3 FROM json_each($2)
                 """, [.text(collection.description), .text(terms)])
+            return rows
         }
         state.withLock { state in
             state.writes += 1
@@ -72,6 +73,27 @@ final class EmbeddedVectorStore: VectorStore {
                 Self.change(&state.blocks, place) { $0.set(row.point.subject.id, row.dense) }
             }
         }
+    }
+
+    var keepsNewest: Bool { true }
+
+    /// Which of these points are there in a newer version.
+    private static func newer(
+        than points: [VectorPoint], _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> Set<Int64> {
+        let versions = try versions(of: points.map(\.subject.id), collection, session)
+        return Set(points.filter { versions[$0.subject.id] ?? 0 > $0.version }.map(\.subject.id))
+    }
+
+    private static func versions(
+        of ids: [Int64], _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> [Int64: Int64] {
+        var versions: [Int64: Int64] = [:]
+        let rows = try session.query(
+            "SELECT id, version FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
+            [.text(collection.description), .ints(ids)])
+        for row in rows { versions[try row.int(0)] = try row.int(1) }
+        return versions
     }
 
     /// The words of all points as one JSON text of `[client, term, id, weight]`: a statement for each word took longer than
@@ -355,14 +377,11 @@ final class EmbeddedVectorStore: VectorStore {
         }
     }
 
-    func existing(
-        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> Set<Int64> {
+    func versions(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: Int64] {
         try await database.read(deadline: deadline) { session throws(MemoryError) in
-            let rows = try session.query(
-                "SELECT id FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
-                [.text(collection.description), .ints(ids)])
-            return Set(try rows.map { row throws(MemoryError) in try row.int(0) })
+            try Self.versions(of: ids, collection, session)
         }
     }
 

@@ -34,7 +34,7 @@ struct PointDelivery: Sendable {
 
     /// Embeds a subject, unless its vector was supplied, and stores its point.
     func store(
-        _ subject: PointSubject, supplied: [Float]? = nil, budget: Budget, deadline: Deadline
+        _ subject: PointSubject, version: Int64 = 1, supplied: [Float]? = nil, budget: Budget, deadline: Deadline
     ) async throws(MemoryError) {
         let dense: [Float]
         if let supplied {
@@ -44,7 +44,8 @@ struct PointDelivery: Sendable {
                 ofContent: subject.content, deadline: deadline.capped(at: budget.embedding))
         }
         let point = VectorPoint(
-            subject: subject, dense: dense, sparse: .document(subject.content), model: embeddings.model)
+            subject: subject, dense: dense, sparse: .document(subject.content), model: embeddings.model,
+            version: version)
         guard let upserts = upserts[subject.collection] else { return }
         _ = try await upserts.submit(point, deadline: deadline.capped(at: budget.vectors))
     }

@@ -51,6 +51,14 @@ struct QdrantClient: Sendable {
         }
     }
 
+    /// The numbers of the server's version, such as 1, 19, 0.
+    func version(deadline: Deadline) async throws(MemoryError) -> [Int] {
+        let reply = try await reply(.get, "/", deadline: deadline)
+        let text = (try? JSON.parse(reply))?["version"]?.string ?? ""
+        // What follows the numbers, as in `1.19.0-dev`, says nothing here.
+        return text.prefix { $0 == "." || $0.isASCII && $0.isNumber }.split(separator: ".").map { Int($0) ?? 0 }
+    }
+
     /// A collection's description, or nil when there is none of that name.
     func collection(_ name: String, deadline: Deadline) async throws(MemoryError) -> JSON? {
         do {

@@ -42,13 +42,13 @@ struct ClientRepository {
         }
         try session.execute(
             """
-            INSERT INTO memory_outbox (collection, record_id, client_id)
+            INSERT INTO memory_outbox (collection, record_id, client_id, fence)
             SELECT #collection(event_type),
-                id, client_id FROM events WHERE client_id = $1 AND #record(event_type)
-            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks WHERE client_id = $1 ORDER BY 2
-            ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                id, client_id, #bigint($2) FROM events WHERE client_id = $1 AND #record(event_type)
+            UNION ALL SELECT 'doc_chunks', id, client_id, $2 FROM document_chunks WHERE client_id = $1 ORDER BY 2
+            ON CONFLICT (collection, record_id) DO UPDATE SET fence = excluded.fence, held_until = #held(memory_outbox),
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
-            """, [client])
+            """, [client, .int(OutboxRepository.newFence())])
         let rows = try session.query(
             "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 LIMIT $2",
             [client, .int(Int64(limit))])

@@ -15,13 +15,20 @@ struct EventRepository {
         }
     }
 
+    /// A record that was just inserted, with its outbox row.
+    struct Inserted: Sendable {
+        let record: MemoryRecord
+        let lease: OutboxRepository.Lease
+    }
+
     /// Inserts rows with their outbox rows, in one statement. For the time of the lease the outbox rows are ours to
     /// deliver; then a worker takes them. The records come in the order of the rows.
-    func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [MemoryRecord] {
+    func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [Inserted] {
+        let (fence, end) = (OutboxRepository.newFence(), Deadline.after(lease))
         let stored =
             switch session.dialect {
-            case .postgres: try insertInOneStatement(rows, lease)
-            case .sqlite: try insertInTwoStatements(rows, lease)
+            case .postgres: try insertInOneStatement(rows, lease, fence: fence)
+            case .sqlite: try insertInTwoStatements(rows, lease, fence: fence)
             }
         guard stored.count == rows.count else {
             throw .badReply(.postgres, "\(stored.count) of \(rows.count) rows")
@@ -32,11 +39,18 @@ struct EventRepository {
             records.append(MemoryRecord(row.draft, id: try result.int(0), createdAt: createdAt))
         }
         try insertEmbeddings(rows, records)
-        return records
+        return records.map { record in
+            Inserted(
+                record: record,
+                lease: OutboxRepository.Lease(
+                    collection: record.kind.source.collection.description,
+                    key: RecordKey(id: record.id, clientID: record.clientID), fence: fence, attempts: 0,
+                    isStored: false, isShared: false, end: end))
+        }
     }
 
     /// Two statements for all rows: the full-text index writes to its tables at the end of each statement.
-    private func insertInTwoStatements(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
+    private func insertInTwoStatements(_ rows: [New], _ lease: Duration, fence: Int64) throws(MemoryError) -> [SQLRow] {
         let now = Timestamp.now
         var writer = JSONWriter()
         writer.beginArray()
@@ -61,13 +75,13 @@ struct EventRepository {
         ).map { row throws(MemoryError) in (id: try row.int(0), row: row) }.sorted { $0.id < $1.id }
         try session.execute(
             """
-            INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-            SELECT #collection(event_type), id, client_id, $2 FROM events WHERE id #anyInt($1)
-            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds)])
+            INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
+            SELECT #collection(event_type), id, client_id, $2, $3 FROM events WHERE id #anyInt($1)
+            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds), .int(fence)])
         return stored.map(\.row)
     }
 
-    private func insertInOneStatement(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
+    private func insertInOneStatement(_ rows: [New], _ lease: Duration, fence: Int64) throws(MemoryError) -> [SQLRow] {
         try session.query(
             """
             WITH input AS (
@@ -80,9 +94,9 @@ struct EventRepository {
                 FROM input ORDER BY position
                 RETURNING id, client_id, created_at, event_type
             ), queued AS (
-                INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+                INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
                 SELECT #collection(event_type),
-                    id, client_id, clock_timestamp() + make_interval(secs => $5::float8) FROM stored
+                    id, client_id, clock_timestamp() + make_interval(secs => $5::float8), $7::bigint FROM stored
             )
             SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint FROM stored ORDER BY id
             """,
@@ -90,7 +104,7 @@ struct EventRepository {
                 .texts(rows.map { EventType.of($0.draft.kind, type: $0.draft.type) }),
                 .ints(rows.map { Int64($0.draft.clientID) }), .texts(rows.map(\.payload)),
                 .texts(rows.map(\.metadata)), .double(lease.milliseconds / 1000),
-                .texts(rows.map { $0.draft.createdAt?.description }),
+                .texts(rows.map { $0.draft.createdAt?.description }), .int(fence),
             ])
     }
 
@@ -316,15 +330,16 @@ struct EventRepository {
 
     /// Writes a record that exists already in its new form; what it was goes into its history.
     ///
-    /// - Returns: the lease of the outbox row that asks for its point to be made again.
+    /// - Returns: the lease of the outbox row that asks for its point to be made again, and the record's version now.
     func replace(
         _ old: MemoryRecord, with new: MemoryRecord, lease: Duration
-    ) throws(MemoryError) -> OutboxRepository.Lease {
-        try session.execute(
+    ) throws(MemoryError) -> (lease: OutboxRepository.Lease, version: Int64) {
+        let earlier = try session.query(
             """
             INSERT INTO memory_history (event_id, version, content, tags, metadata)
             SELECT #int($1), coalesce(max(version), 0) + 1, #text($2), #jsonb($3), #jsonb($4)
             FROM memory_history WHERE event_id = $1
+            RETURNING version
             """,
             [
                 .int(old.id), .text(old.content), .text(JSON.array(old.tags.map(JSON.string)).encodedText),
@@ -344,7 +359,22 @@ struct EventRepository {
             try session.execute("DELETE FROM memory_embeddings WHERE event_id = $1", [.int(new.id)])
         }
         let key = RecordKey(id: new.id, clientID: new.clientID)
-        return try OutboxRepository(session: session).enqueue(key, in: new.kind.source.collection, lease: lease)
+        guard let row = earlier.first else { throw .badReply(.postgres, "no version") }
+        return (
+            try OutboxRepository(session: session).enqueue(key, in: new.kind.source.collection, lease: lease),
+            try row.int(0) + 1
+        )
+    }
+
+    /// How often each of these records was written; once, where nothing is said. Read it before the records, where they are
+    /// not locked: a point that claims to be newer than it is would keep the right one out.
+    func versions(_ ids: [Int64]) throws(MemoryError) -> [Int64: Int64] {
+        var versions: [Int64: Int64] = [:]
+        let rows = try session.query(
+            "SELECT event_id, max(version) + 1 FROM memory_history WHERE event_id #anyInt($1) GROUP BY event_id",
+            [.ints(ids)])
+        for row in rows { versions[try row.int(0)] = try row.int(1) }
+        return versions
     }
 
     /// One record, which nobody else changes until this transaction ends.

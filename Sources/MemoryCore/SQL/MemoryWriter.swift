@@ -17,7 +17,9 @@ final class MemoryWriter: Sendable {
     }
 
     /// Inserts drafts that do not depend on each other: one that the store refuses fails alone.
-    func insert(_ drafts: [MemoryDraft], _ deadline: Deadline) async -> [Result<MemoryRecord, MemoryError>] {
+    func insert(
+        _ drafts: [MemoryDraft], _ deadline: Deadline
+    ) async -> [Result<EventRepository.Inserted, MemoryError>] {
         await isolatingFailures(drafts, isPoison: { Self.isInputsFault.contains($0.code) }) {
             drafts throws(MemoryError) in
             try await self.insertTogether(drafts, deadline).map { .success($0) }
@@ -35,22 +37,22 @@ final class MemoryWriter: Sendable {
             try await self.database.write(deadline: deadline) { session throws(MemoryError) in
                 let keys = IdempotencyRepository(session: session)
                 if let earlier = try keys.take(key) { return .earlier(earlier) }
-                let records = try self.insert(drafts, session)
-                try keys.note(key, eventIDs: records.map(\.id))
-                return .stored(records)
+                let stored = try self.insert(drafts, session)
+                try keys.note(key, eventIDs: stored.map(\.record.id))
+                return .stored(stored)
             }
         }
     }
 
     /// What an insertion with a key did.
     enum Keyed: Sendable {
-        case stored([MemoryRecord])
+        case stored([EventRepository.Inserted])
         case earlier(IdempotencyRepository.Earlier)
     }
 
     private func insertTogether(
         _ drafts: [MemoryDraft], _ deadline: Deadline
-    ) async throws(MemoryError) -> [MemoryRecord] {
+    ) async throws(MemoryError) -> [EventRepository.Inserted] {
         try await ensuringClients(drafts) { () throws(MemoryError) in
             try await self.database.write(deadline: deadline) { session throws(MemoryError) in
                 try self.insert(drafts, session)
@@ -58,7 +60,9 @@ final class MemoryWriter: Sendable {
         }
     }
 
-    private func insert(_ drafts: [MemoryDraft], _ session: any SQLSession) throws(MemoryError) -> [MemoryRecord] {
+    private func insert(
+        _ drafts: [MemoryDraft], _ session: any SQLSession
+    ) throws(MemoryError) -> [EventRepository.Inserted] {
         try ensureClients(Set(drafts.map(\.clientID)), session)
         let now = surroundings.now
         return try EventRepository(session: session)

@@ -18,6 +18,9 @@ enum SQLTerm: String {
     case record
     /// The collection of a record's vector, by its `event_type`.
     case collection
+    /// Until when older writes of an outbox row may be under way: its own, and those of a lease that has not ended yet. Its
+    /// argument is the table.
+    case held
     /// A bound value whose type PostgreSQL cannot tell from where it stands.
     case int, bigint, text, float, bool
 
@@ -35,6 +38,11 @@ enum SQLTerm: String {
         }
         guard dialect == .postgres else {
             return switch self {
+            case .held:
+                """
+                CASE WHEN \(argument).due_at > CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+                    THEN max(coalesce(\(argument).held_until, 0), \(argument).due_at) ELSE \(argument).held_until END
+                """
             case .now: "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
             case .anyText, .anyInt: "IN (SELECT value FROM json_each(\(argument)))"
             default: String(argument)
@@ -45,6 +53,11 @@ enum SQLTerm: String {
         case .jsonb: "\(argument)::jsonb"
         case .time: "(extract(epoch FROM \(argument)) * 1000000)::bigint"
         case .moment: "(timestamp 'epoch' + \(argument)::bigint * interval '1 microsecond')"
+        case .held:
+            """
+            CASE WHEN \(argument).due_at > clock_timestamp()
+                THEN greatest(\(argument).held_until, \(argument).due_at) ELSE \(argument).held_until END
+            """
         case .now: "(now() AT TIME ZONE 'utc')"
         case .anyText: "= ANY (\(argument)::text[])"
         case .anyInt: "= ANY (\(argument)::bigint[])"

@@ -20,6 +20,7 @@ final class ValkeyConnection: Sendable {
         var calls: [Call] = []
         var waitingCommands = 0
         var isConnected = false
+        var epoch: String?
         var isClosed = false
         var closing: [CheckedContinuation<Void, Never>] = []
         /// Callers that wait for the first connection attempt to end, however it ends.
@@ -96,7 +97,7 @@ final class ValkeyConnection: Sendable {
                 let epoch = try handshake(handle)
                 outage.succeeded()
                 failures = 0
-                setConnected(true)
+                setConnected(true, epoch: epoch)
                 endStart()
                 try pipeline(on: handle, epoch)
             } catch {
@@ -110,6 +111,9 @@ final class ValkeyConnection: Sendable {
         setConnected(false, .unavailable(.valkey, "closed"))
         for waiter in state.withLock({ $0.closing }) { waiter.resume() }
     }
+
+    /// The life of the server that the connection leads to; nil while there is none.
+    var epoch: String? { state.withLock { $0.epoch } }
 
     private var isClosed: Bool { state.withLock { $0.isClosed && $0.calls.isEmpty } }
 
@@ -171,9 +175,10 @@ final class ValkeyConnection: Sendable {
     }
 
     /// Notes whether commands can be taken; when not, those that wait fail.
-    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil) {
+    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil, epoch: String? = nil) {
         let calls = state.withLock { state -> [Call] in
             state.isConnected = isConnected
+            state.epoch = epoch
             guard !isConnected else { return [] }
             defer { (state.calls, state.waitingCommands) = ([], 0) }
             return state.calls
