@@ -4,16 +4,25 @@ import Synchronization
 extension Memory {
     /// Whether each store answers.
     public struct Health: Sendable {
-        /// Each store by its name, and whether it is up.
-        public let dependencies: [(store: MemoryError.Store, isUp: Bool)]
+        /// What a store does.
+        public enum State: String, Sendable, CaseIterable {
+            case up, down
+            /// It answers and takes no writes: a standby, a database that was set so, a full disk.
+            case readOnly = "read-only"
+        }
+
+        /// Each store by its name, and what it does.
+        public let dependencies: [(store: MemoryError.Store, state: State)]
         /// How long this memory has been open.
         public let uptime: Duration
 
         /// Whether all are up.
-        public var isHealthy: Bool { dependencies.allSatisfy(\.isUp) }
+        public var isHealthy: Bool { dependencies.allSatisfy { $0.state == .up } }
 
         /// Whether a store is up.
-        public func isUp(_ store: MemoryError.Store) -> Bool { dependencies.contains { $0.store == store && $0.isUp } }
+        public func isUp(_ store: MemoryError.Store) -> Bool {
+            dependencies.contains { $0.store == store && $0.state == .up }
+        }
     }
 
     /// What serves records, vectors and short-term memory, and where embedded data lies.
@@ -79,15 +88,16 @@ extension Memory {
     /// again.
     public func health() async -> Health {
         let dependencies = await healthChecks.run { [self] in
-            async let primary = isUp { [database] deadline throws(MemoryError) in
+            async let primary = state { [database] deadline throws(MemoryError) in
                 _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
                     try session.query("SELECT 1 FROM events LIMIT 0", [])
                 }
+                try await database.checkWritable(deadline: deadline)
             }
-            async let points = isUp { [vectors] deadline throws(MemoryError) in
+            async let points = state { [vectors] deadline throws(MemoryError) in
                 try await vectors.ping(deadline: deadline)
             }
-            async let short = isUp { [cache] deadline throws(MemoryError) in
+            async let short = state { [cache] deadline throws(MemoryError) in
                 try await cache.store.ping(deadline: deadline)
             }
             return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
@@ -95,24 +105,24 @@ extension Memory {
         return Health(dependencies: dependencies, uptime: surroundings.instant - startedAt)
     }
 
-    /// Whether the primary store answers with our schema: all that a request needs.
+    /// Whether the primary store answers with our schema and takes writes: all that a request needs.
     public func isReady() async -> Bool { await health().isUp(database.name) }
 
-    private nonisolated func isUp(
+    private nonisolated func state(
         _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
-    ) async -> Bool {
+    ) async -> Health.State {
         do throws(MemoryError) {
             try await check(.after(.milliseconds(1500)))
-            return true
+            return .up
         } catch {
-            return false
+            return error.isReadOnly ? .readOnly : .down
         }
     }
 }
 
 /// Keeps the last finding for a second, and lets calls that come at the same time share one.
 final class HealthChecks: Sendable {
-    typealias Finding = [(store: MemoryError.Store, isUp: Bool)]
+    typealias Finding = [(store: MemoryError.Store, state: Memory.Health.State)]
 
     private let last = Mutex<(finding: Finding, freshUntil: Deadline)?>(nil)
     private let running = SingleFlight<String, Finding>()

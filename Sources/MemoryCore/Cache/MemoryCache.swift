@@ -7,8 +7,8 @@ import Synchronization
 /// Every client has a generation: a random number under a key of its own. A recall is kept together with the generation
 /// that was read before it was computed, and counts only while that is still the client's generation; each write sets a
 /// new one before it is answered. Random numbers, not a counter: a counter that was evicted or lost in a crash would
-/// count through numbers that old entries know. For the same reason an entry also names the life of the server in which
-/// it was written.
+/// count through numbers that old entries know. For the same reason an entry also names the history of the server in which
+/// it was written, and that of the primary store: either may have lost its last writes, and go on from before them.
 ///
 /// When a new generation cannot be set, this gateway trusts no recall of that client, and no copy of its records, until it
 /// could; the outbox goes on trying for the sake of the other gateways.
@@ -17,6 +17,8 @@ final class MemoryCache: Sendable {
     private static let recordLife: Duration = .seconds(24 * 3600)
     let store: any ShortTermStore
     private let prefix: String
+    /// Names the history of the records; nil while nobody knows.
+    private let lineage: @Sendable () -> UInt64?
     private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
@@ -24,9 +26,10 @@ final class MemoryCache: Sendable {
     private let distrust = Mutex(Distrust())
 
     init(
-        _ store: any ShortTermStore, prefix: String, budgets: MemoryConfiguration.Budgets,
-        surroundings: any Surroundings
+        _ store: any ShortTermStore, prefix: String, lineage: @escaping @Sendable () -> UInt64?,
+        budgets: MemoryConfiguration.Budgets, surroundings: any Surroundings
     ) {
+        self.lineage = lineage
         self.store = store
         self.prefix = prefix
         self.budgets = budgets
@@ -143,7 +146,7 @@ final class MemoryCache: Sendable {
                 [generationEntry(clientID, onlyIfAbsent: found.values[0] == nil)], deadline: deadline)
             return .miss(nil)
         }
-        let tag = generation ^ Self.hash(found.epoch)
+        guard let tag = tag(found.epoch, generation) else { return .miss(nil) }
         guard let bytes = found.values[1], let entry = CacheEnvelope.open(bytes, clientID: clientID, key: key),
             entry.tag == tag, entry.payload.count >= 8
         else { return .miss(Ticket(key: key, tag: tag)) }
@@ -151,7 +154,9 @@ final class MemoryCache: Sendable {
         return .hit(EncodedHits(count: count, json: Array(entry.payload.dropFirst(8))))
     }
 
-    private static func hash(_ epoch: String) -> UInt64 { UInt64(sha256(epoch).prefix(8)) }
+    /// What a value must have been kept under to count: the histories of both stores and, where it answers a recall, the
+    /// client's generation. Nil while nobody knows the primary store's.
+    private func tag(_ epoch: UInt64, _ generation: UInt64 = 0) -> UInt64? { lineage().map { $0 ^ epoch ^ generation } }
 
     /// Keeps an answer, for as long as none of its memories expires, and the vector of its question if that is new.
     func keep(

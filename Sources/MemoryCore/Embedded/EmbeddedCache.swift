@@ -27,12 +27,12 @@ final class EmbeddedCache: ShortTermStore {
 
     private let entries: Mutex<LRUCache<String, Entry>>
     /// Another life has another name, as with a server.
-    private let epoch: String
+    private let epoch: UInt64
     private let surroundings: any Surroundings
 
     init(maxBytes: Int, surroundings: any Surroundings = SystemSurroundings()) {
         entries = Mutex(LRUCache(capacity: maxBytes))
-        epoch = String(surroundings.random())
+        epoch = surroundings.random()
         self.surroundings = surroundings
     }
 

@@ -11,6 +11,17 @@ final class SQLiteDatabase: SQLDatabase {
     private let errors = StoreErrors(.sqlite)
     private let texts = SQLiteTexts()
     private let lock: Mutex<FileLock?>
+    private let folder: String
+    /// How many writes the disk has refused since it took one.
+    private let refused = Atomic<Int>(0)
+
+    /// After so many refusals in a row the file counts as one that takes no writes.
+    private static let mostRefused = 3
+    /// With less space than this it is not tried whether it takes them again.
+    private static let leastSpace = 1 << 20
+
+    /// A file that was restored from a copy lacks the last rows, and nobody else has it open: each opening is a new history.
+    let lineage: UInt64? = UInt64.random(in: .min ... .max)
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
     private static let checkedBytes: Int64 = 32 << 20
@@ -21,6 +32,7 @@ final class SQLiteDatabase: SQLDatabase {
     ///   SQLite's, or damaged. A damaged file is left as it is.
     init(path: String) throws(MemoryError) {
         let lock = try FileLock(path: path)
+        folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         configuration.maximumReaderCount = 4
@@ -77,15 +89,20 @@ final class SQLiteDatabase: SQLDatabase {
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
         let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            pool.asyncWriteWithoutTransaction { [texts] database in
+            pool.asyncWriteWithoutTransaction { [texts, self] database in
                 done.resume(
                     returning: Result { () throws(MemoryError) in
+                        let changes = database.totalChangesCount
                         do {
-                            return try Self.inTransaction(database, durable: durable) {
+                            let value = try Self.inTransaction(database, durable: durable) {
                                 try Self.perform(body, SQLiteSession(database, texts), deadline)
                             }
+                            // One that changed nothing did not need the disk.
+                            if database.totalChangesCount != changes { refused.store(0, ordering: .relaxed) }
+                            return value
                         } catch {
                             var error = SQLiteError.translate(error)
+                            if error.code == .unavailable { refused.add(1, ordering: .relaxed) }
                             error.outcome = error.outcome ?? .notStored
                             throw error
                         }
@@ -94,6 +111,22 @@ final class SQLiteDatabase: SQLDatabase {
         }
         if case .failure(let error) = result { errors.count(error) }
         return try result.get()
+    }
+
+    /// A full disk refuses writes and serves reads. After some refusals this tries by itself, on the first page: whoever asks
+    /// here may keep all other writes away until it succeeds.
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {
+        guard refused.load(ordering: .relaxed) >= Self.mostRefused else { return }
+        let space = try? FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize] as? Int
+        guard (space ?? 0) >= Self.leastSpace else { throw .readOnly(.sqlite, "the disk is full") }
+        do throws(MemoryError) {
+            try await write(deadline: deadline) { session throws(MemoryError) in
+                try session.script("PRAGMA user_version = 0")
+            }
+        } catch {
+            throw .readOnly(.sqlite, error.debugDescription)
+        }
+        refused.store(0, ordering: .relaxed)
     }
 
     /// Runs a body in a transaction. One that is not durable does not wait for the disk: should power fail, it is lost

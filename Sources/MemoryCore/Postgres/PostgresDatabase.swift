@@ -26,12 +26,14 @@ final class PostgresDatabase: SQLDatabase {
 
     private let configuration: PostgresConfiguration
     private let gate = ReconnectGate()
+    private let cluster: PostgresCluster
     private let state = Mutex(State())
     private let available = DispatchSemaphore(value: 0)
     private let breaker = CircuitBreaker(.postgres)
 
     init(_ configuration: PostgresConfiguration) throws(MemoryError) {
         self.configuration = configuration
+        cluster = PostgresCluster(configuration)
         for _ in 0..<configuration.connections {
             state.withLock { $0.threads += 1 }
             try startThread { [self] in serve() }
@@ -53,7 +55,7 @@ final class PostgresDatabase: SQLDatabase {
     // MARK: The threads
 
     private func serve() {
-        let worker = Worker(configuration, gate)
+        let worker = Worker(configuration, cluster, gate)
         while let job = next() {
             if job.deadline.hasPassed {
                 job.fail(.timeout(.postgres, "waited for a connection"))
@@ -113,6 +115,16 @@ final class PostgresDatabase: SQLDatabase {
     }
 
     // MARK: SQLDatabase
+
+    var lineage: UInt64? { cluster.lineage }
+
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {
+        try await read(deadline: deadline) { session throws(MemoryError) in
+            let setting = try session.query("SELECT current_setting('transaction_read_only')", []).first
+            guard setting?.optionalText(0) == "on" else { return }
+            throw .readOnly(.postgres, "a standby, or default_transaction_read_only is on")
+        }
+    }
 
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value

@@ -56,8 +56,9 @@ protocol ShortTermStore: Sendable {
 struct ShortTermValues: Sendable {
     /// One for each key, in the order of the keys.
     let values: [[UInt8]?]
-    /// Which life of the store answered: another one after a restart, in which recent writes may have been lost.
-    let epoch: String
+    /// Which history of the store answered: another one after a restart or a failover, in which recent writes may have been
+    /// lost.
+    let epoch: UInt64
 }
 
 /// Something to tell whoever listens to a channel.

@@ -55,7 +55,9 @@ final class CircuitBreaker: Sendable {
     }
 
     private static func isStores(_ error: MemoryError) -> Bool {
-        (error.code == .unavailable || error.code == .timeout) && error.isRetriable
+        // A store that refuses writes answers, and reads go on.
+        guard !error.isReadOnly, error.driverCode != MemoryError.standbyMissingCode else { return false }
+        return (error.code == .unavailable || error.code == .timeout) && error.isRetriable
     }
 
     private func enter() -> Bool {

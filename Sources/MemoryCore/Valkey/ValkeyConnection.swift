@@ -5,10 +5,10 @@ import Synchronization
 /// One connection on a thread of its own. Commands that come while others are in flight go together in the next
 /// pipeline. While there is no connection, commands fail at once: a cache is not worth waiting for.
 final class ValkeyConnection: Sendable {
-    /// Replies, with the life of the server that gave them.
+    /// Replies, with the history of the server that gave them.
     struct Replies: Sendable {
         let replies: [ValkeyReply]
-        let epoch: String
+        let epoch: UInt64
     }
 
     private struct Call: Sendable {
@@ -92,12 +92,12 @@ final class ValkeyConnection: Sendable {
                 let handle = try ValkeyHandle.open(
                     host: configuration.host, port: configuration.port,
                     deadline: .after(configuration.connectTimeout))
-                let epoch = try handshake(handle)
+                var identity = try handshake(handle)
                 if failures > 0 { logger.notice("Valkey is back") }
                 failures = 0
                 setConnected(true)
                 endStart()
-                try pipeline(on: handle, epoch)
+                try pipeline(on: handle, &identity)
             } catch {
                 if failures == 0 {
                     logger.warning("Valkey is away", metadata: [LogKey.error: "\(error.debugDescription)"])
@@ -114,28 +114,24 @@ final class ValkeyConnection: Sendable {
 
     private var isClosed: Bool { state.withLock { $0.isClosed && $0.calls.isEmpty } }
 
-    /// Authenticates, selects the database, and learns the server's run id.
-    private func handshake(_ handle: borrowing ValkeyHandle) throws(MemoryError) -> String {
+    /// Authenticates, selects the database, and learns who the server is.
+    private func handshake(_ handle: borrowing ValkeyHandle) throws(MemoryError) -> ValkeyIdentity {
         var commands = configuration.authentication
         if configuration.database != 0 { commands.append(["SELECT", String(configuration.database)]) }
         commands.append(["PING"])
-        let required = commands.count
-        commands.append(["INFO", "server"])
         let replies = try handle.run(
-            commands.map { $0.map { Array($0.utf8) } }, deadline: .after(configuration.connectTimeout))
-        for case .error(let message) in replies.prefix(required) {
+            commands.map { $0.map { Array($0.utf8) } } + ValkeyIdentity.questions,
+            deadline: .after(configuration.connectTimeout))
+        for case .error(let message) in replies.prefix(commands.count) {
             throw .unavailable(.valkey, message, driverCode: message.errorClass)
         }
-        // An ACL may forbid INFO; then every connection counts as a life of its own, which costs hits but is never stale.
-        guard case .bytes(let info) = replies[required],
-            let line = String(decoding: info, as: UTF8.self).split(whereSeparator: \.isNewline)
-                .first(where: { $0.hasPrefix("run_id:") })
-        else { return String(UInt64.random(in: .min ... .max)) }
-        return String(line.dropFirst("run_id:".count))
+        return try ValkeyIdentity(replies.dropFirst(commands.count))
     }
 
     /// Sends whatever has gathered, until the connection fails or is closed.
-    private func pipeline(on handle: borrowing ValkeyHandle, _ epoch: String) throws(MemoryError) {
+    private func pipeline(
+        on handle: borrowing ValkeyHandle, _ identity: inout ValkeyIdentity
+    ) throws(MemoryError) {
         while !isClosed {
             available.wait()
             let calls = state.withLock { state in
@@ -149,12 +145,18 @@ final class ValkeyConnection: Sendable {
             }
             guard let deadline = live.map(\.deadline).max() else { continue }
             do {
-                let replies = try handle.run(live.flatMap(\.commands), deadline: deadline)
+                let question = identity.question
+                let replies = try handle.run(
+                    (question.map { [$0] } ?? []) + live.flatMap(\.commands), deadline: deadline)
                 var position = 0
+                if question != nil {
+                    try identity.hear(replies[0])
+                    position = 1
+                }
                 for call in live {
                     let part = Array(replies[position..<position + call.commands.count])
                     position += call.commands.count
-                    call.done.resume(returning: .success(Replies(replies: part, epoch: epoch)))
+                    call.done.resume(returning: .success(Replies(replies: part, epoch: identity.epoch)))
                 }
             } catch {
                 for call in live { call.done.resume(returning: .failure(error)) }

@@ -26,7 +26,7 @@ struct EndpointRouter {
     private func respond(
         _ route: Route, _ request: Request, _ context: GatewayContext
     ) async throws -> Response {
-        let access = try await admission.admit(request, context, route)
+        let access = try await admit(request, context, route)
         guard !route.isAlwaysServed else { return try await answer(route, request, context, access, body: nil) }
         do {
             // Keys take turns; without keys, addresses do.
@@ -60,6 +60,19 @@ struct EndpointRouter {
             Call(
                 memory: memory, request: request, context: context, path: path, query: query, body: object,
                 client: client))
+    }
+
+    /// A write that is not let in because the keys cannot be read has stored nothing.
+    private func admit(
+        _ request: Request, _ context: GatewayContext, _ route: Route
+    ) async throws(MemoryError) -> Access {
+        do throws(MemoryError) {
+            return try await admission.admit(request, context, route)
+        } catch {
+            var error = error
+            if route.writes { error.outcome = error.outcome ?? .notStored }
+            throw error
+        }
     }
 
     /// What serving an endpoint needs of it, behind one reference.
