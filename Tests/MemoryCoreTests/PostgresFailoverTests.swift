@@ -119,4 +119,38 @@ struct PostgresFailoverTests {
             }
         }
     }
+
+    @Test("11: a commit that waited on the old primary holds up nobody on the new one", .timeLimit(.minutes(5)))
+    func waitingCommit() async throws {
+        try await TestWorld.with(own: [.postgres]) { world async throws in
+            try await world.withStandby { standby async throws in
+                try await with([world.configuration.postgres.port, standby.port], world) { memory async throws in
+                    try await world.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                    try await world.execute("SELECT pg_reload_conf()")
+                    try await world.eventually("commits wait for the standby") {
+                        try await world.execute("SELECT sync_state FROM pg_stat_replication") == [["sync"]]
+                    }
+                    #expect(await remembers(memory, "before", world))
+                    try await standby.perform(.stop)
+                    // Ids of transactions that only the old one has given: each block within takes one, and all is undone.
+                    _ = try? await world.execute(
+                        """
+                        DO $$ BEGIN
+                            FOR i IN 1..5000 LOOP
+                                BEGIN INSERT INTO plans (plan_title) VALUES ('x'); EXCEPTION WHEN data_exception THEN NULL; END;
+                            END LOOP;
+                            RAISE EXCEPTION 'undone';
+                        END $$
+                        """)
+                    #expect(await !remembers(memory, "waits", world))
+                    #expect(try await world.waitingCommits() == 1)
+                    try await world.perform(.kill, .postgres)
+                    try await standby.perform(.start)
+                    try await standby.perform(.promote)
+                    try await world.eventually("it writes again") { await remembers(memory, "after", world) }
+                    #expect(try await world.contents(standby.port) == ["before", "after"])
+                }
+            }
+        }
+    }
 }

@@ -123,11 +123,16 @@ extension PostgresDatabase {
         ) throws(MemoryError) {
             var error = cause
             error.outcome = .unknown
+            let commit = PostgresCluster.WaitingCommit(transaction: transaction, life: life)
+            // It may wait for its standby, also where nobody says so in time.
+            if durable, cause.code == .timeout { cluster.note(commit) }
             // The commit may have used up the deadline; its fate is worth a little more.
             deadline = max(deadline, .after(.milliseconds(250)))
             while true {
                 let fate = fate(of: transaction)
-                switch fate?.verdict(life: life) {
+                let verdict = fate?.verdict(life: life)
+                if verdict == .committed || verdict == .aborted { cluster.forget(commit) }
+                switch verdict {
                 case .committed where fate?.isReplicated == true && durable:
                     guard isOnStandby() else { throw error }
                     return
@@ -136,10 +141,7 @@ extension PostgresDatabase {
                     error.outcome = .notStored
                     throw error
                 case .inProgress where !deadline.hasPassed: usleep(5000)
-                case .inProgress:
-                    if durable { cluster.note(.init(transaction: transaction, life: life)) }
-                    throw error
-                case .unknown, nil: throw error
+                case .inProgress, .unknown, nil: throw error
                 }
             }
         }
@@ -170,10 +172,10 @@ extension PostgresDatabase {
         /// became of it, and the server would be left with one more connection in use.
         private func checkWaitingCommit(_ connection: PostgresConnection) throws(MemoryError) {
             guard let waiting = cluster.waitingCommit else { return }
-            let fate = try CommitFate(of: waiting.transaction, connection)
-            guard fate.life == waiting.life, fate.verdict(life: waiting.life) == .inProgress else {
-                return cluster.forget(waiting)
-            }
+            // Another server, or the same after a crash, knows nothing of it, and may not even know so high an id.
+            guard connection.greeting.life == waiting.life,
+                try CommitFate(of: waiting.transaction, connection).verdict(life: waiting.life) == .inProgress
+            else { return cluster.forget(waiting) }
             throw .unavailable(
                 .postgres, "a commit waits for the synchronous standby", driverCode: MemoryError.standbyMissingCode)
         }

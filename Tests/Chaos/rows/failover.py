@@ -43,13 +43,13 @@ def there_and_back(world):
             valkey(second, "REPLICAOF", HOST, str(first))
             until("the replica follows", lambda: "master_link_status:up" in valkey(second, "INFO", "replication"))
             texts = {f"tea {n} at four", f"tea {n} at five"}
-            until("the first is everywhere", lambda: client.remember(1 + n, f"tea {n} at four", key=f"four {n}").status == 200)
+            until("the first is everywhere", lambda: client.remember(1 + n, f"tea {n} at four").status == 200)
             until("its recall is cached", lambda: client.recall(1 + n, "tea").json.get("cached"))
             valkey(second, "REPLICAOF", "NO", "ONE")
             moves(second)
             # Orphaned, as a primary is that comes back to find another in its place.
             valkey(first, "REPLICAOF", HOST, "1")
-            until("the second is everywhere", lambda: client.remember(1 + n, f"tea {n} at five", key=f"five {n}").status == 200)
+            until("the second is everywhere", lambda: client.remember(1 + n, f"tea {n} at five").status == 200)
             world.servers.do("kill", "valkey-replica")
             valkey(first, "REPLICAOF", "NO", "ONE")
             moves(first)
