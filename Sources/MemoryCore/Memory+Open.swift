@@ -12,7 +12,8 @@ extension Memory {
     ) async throws(MemoryError) -> Memory {
         let embedder: any Embedder
         if let settings = configuration.embeddings {
-            embedder = try OpenAIEmbedder(settings)
+            embedder = try OpenAIEmbedder(
+                settings, outage: Outage(of: .embeddings, logger: logger))
         } else {
             embedder = LexicalEmbedder()
             logger.notice(
@@ -92,32 +93,23 @@ extension Memory {
     /// Prepares the stores, however long they are away; says how the first try ended.
     func prepareUntilDone(_ first: AsyncStream<MemoryError?>.Continuation) async {
         let backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
+        let outage = Outage("The setup of the stores", level: .error, logger: logger, surroundings: surroundings)
         var failures = 0
         defer { first.finish() }
         while !Task.isCancelled {
             do throws(MemoryError) {
                 try await prepare()
                 if failures > 0 { logger.notice("The stores are ready") }
+                outage.succeeded()
                 return
             } catch {
                 failures += 1
-                say(error, failures)
+                // That a store is away is said by the store.
+                if error.code == .configuration { outage.failed(error) }
                 first.yield(error)
                 first.finish()
                 try? await surroundings.sleep(for: backoff.delay(attempt: failures, surroundings))
             }
-        }
-    }
-
-    private func say(_ error: MemoryError, _ failures: Int) {
-        if error.code == .configuration {
-            logger.error("A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
-        } else if failures == 1 {
-            logger.warning(
-                "A store is away; trying again in the background",
-                metadata: [
-                    LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)",
-                ])
         }
     }
 }

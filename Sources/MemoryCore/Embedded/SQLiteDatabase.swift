@@ -9,6 +9,7 @@ final class SQLiteDatabase: SQLDatabase {
 
     private let pool: DatabasePool
     private let errors = StoreErrors(.sqlite)
+    private let outage: Outage
     private let texts = SQLiteTexts()
     private let lock: Mutex<FileLock?>
     private let folder: String
@@ -30,7 +31,8 @@ final class SQLiteDatabase: SQLDatabase {
     ///
     /// - Throws: ``MemoryError`` with `configuration`, naming the file, when another process uses it, or it is none of
     ///   SQLite's, or damaged. A damaged file is left as it is.
-    init(path: String) throws(MemoryError) {
+    init(path: String, outage: Outage = .silent) throws(MemoryError) {
+        self.outage = outage
         let lock = try FileLock(path: path)
         folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         var configuration = Configuration()
@@ -81,7 +83,7 @@ final class SQLiteDatabase: SQLDatabase {
                     })
             }
         }
-        if case .failure(let error) = result { errors.count(error) }
+        note(result, writing: false)
         return try result.get()
     }
 
@@ -109,7 +111,7 @@ final class SQLiteDatabase: SQLDatabase {
                     })
             }
         }
-        if case .failure(let error) = result { errors.count(error) }
+        note(result, writing: true)
         return try result.get()
     }
 
@@ -127,6 +129,13 @@ final class SQLiteDatabase: SQLDatabase {
             throw .readOnly(.sqlite, error.debugDescription)
         }
         refused.store(0, ordering: .relaxed)
+    }
+
+    /// Counts and tells what the file is at fault for.
+    private func note<Value>(_ result: Result<Value, MemoryError>, writing: Bool) {
+        guard case .failure(let error) = result else { return outage.succeeded(writing: writing) }
+        errors.count(error)
+        if [.unavailable, .timeout].contains(error.code) { outage.failed(error, writing: writing) }
     }
 
     /// Runs a body in a transaction. One that is not durable does not wait for the disk: should power fail, it is lost

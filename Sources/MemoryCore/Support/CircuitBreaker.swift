@@ -23,16 +23,18 @@ final class CircuitBreaker: Sendable {
     private let surroundings: any Surroundings
     private let state = Mutex(State())
     private let errors: StoreErrors
+    private let outage: Outage
 
     /// How long it stays open grows from 100 ms to a second: a dependency that is back is found within that.
     init(
         _ store: MemoryError.Store, silence: Duration = .milliseconds(250),
         backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1)),
-        surroundings: any Surroundings = SystemSurroundings()
+        outage: Outage = .silent, surroundings: any Surroundings = SystemSurroundings()
     ) {
         self.store = store
         self.silence = silence
         self.backoff = backoff
+        self.outage = outage
         self.surroundings = surroundings
         errors = StoreErrors(store)
     }
@@ -41,23 +43,41 @@ final class CircuitBreaker: Sendable {
     static let isOpen = "breaker open"
 
     /// Runs a call and learns from it; what the input is at fault for says nothing of the store.
-    func run<Value>(_ call: () async throws(MemoryError) -> Value) async throws(MemoryError) -> Value {
-        guard enter() else { throw .unavailable(store, "too many failures in a row", driverCode: Self.isOpen) }
+    func run<Value>(
+        writing: Bool = true, _ call: () async throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        guard enter() else {
+            let error = MemoryError.unavailable(store, "too many failures in a row", driverCode: Self.isOpen)
+            outage.failed(error)
+            throw error
+        }
         do throws(MemoryError) {
             let value = try await call()
             succeeded()
+            outage.succeeded(writing: writing)
             return value
         } catch {
-            if Self.isStores(error) { failed() } else { succeeded() }
+            if Self.refusesWrites(error) {
+                succeeded()
+                outage.failed(error, writing: true)
+            } else if Self.isStores(error) {
+                failed()
+                outage.failed(error, writing: writing)
+            } else {
+                succeeded()
+            }
             errors.count(error)
             throw error
         }
     }
 
+    /// A store that refuses writes answers, and reads go on.
+    private static func refusesWrites(_ error: MemoryError) -> Bool {
+        error.isReadOnly || error.driverCode == MemoryError.standbyMissingCode
+    }
+
     private static func isStores(_ error: MemoryError) -> Bool {
-        // A store that refuses writes answers, and reads go on.
-        guard !error.isReadOnly, error.driverCode != MemoryError.standbyMissingCode else { return false }
-        return (error.code == .unavailable || error.code == .timeout) && error.isRetriable
+        (error.code == .unavailable || error.code == .timeout) && error.isRetriable
     }
 
     private func enter() -> Bool {

@@ -1,5 +1,4 @@
 import Dispatch
-import Logging
 import Synchronization
 
 /// One connection on a thread of its own. Commands that come while others are in flight go together in the next
@@ -28,13 +27,13 @@ final class ValkeyConnection: Sendable {
     }
 
     private let configuration: ValkeyConfiguration
-    private let logger: Logger
+    private let outage: Outage
     private let state = Mutex(State())
     private let available = DispatchSemaphore(value: 0)
 
-    init(_ configuration: ValkeyConfiguration, logger: Logger) throws(MemoryError) {
+    init(_ configuration: ValkeyConfiguration, outage: Outage = .silent) throws(MemoryError) {
         self.configuration = configuration
-        self.logger = logger
+        self.outage = outage
         try startThread { [self] in serve() }
     }
 
@@ -64,7 +63,9 @@ final class ValkeyConnection: Sendable {
                 return nil
             }
             if let refusal {
-                done.resume(returning: .failure(.unavailable(.valkey, refusal, driverCode: refusal)))
+                let error = MemoryError.unavailable(.valkey, refusal, driverCode: refusal)
+                if refusal == Self.notConnected { outage.failed(error) }
+                done.resume(returning: .failure(error))
             } else {
                 available.signal()
             }
@@ -93,15 +94,13 @@ final class ValkeyConnection: Sendable {
                     host: configuration.host, port: configuration.port,
                     deadline: .after(configuration.connectTimeout))
                 var identity = try handshake(handle)
-                if failures > 0 { logger.notice("Valkey is back") }
+                outage.succeeded()
                 failures = 0
                 setConnected(true)
                 endStart()
                 try pipeline(on: handle, &identity)
             } catch {
-                if failures == 0 {
-                    logger.warning("Valkey is away", metadata: [LogKey.error: "\(error.debugDescription)"])
-                }
+                outage.failed(error)
                 failures += 1
                 setConnected(false, error)
                 endStart()
