@@ -199,7 +199,7 @@ private struct FaultyCache: ShortTermStore {
     let base: any ShortTermStore
     let plan: FaultPlan
     var name: MemoryError.Store { base.name }
-    var epoch: String? { base.epoch }
+    var epoch: UInt64? { base.epoch }
 
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
         let garbage = ShortTermValues(values: keys.map { Array($0.utf8) }, epoch: 1)
