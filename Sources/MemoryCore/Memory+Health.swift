@@ -88,31 +88,36 @@ extension Memory {
     /// again.
     public func health() async -> Health {
         let dependencies = await healthChecks.run { [self] in
-            async let primary = state { [database] deadline throws(MemoryError) in
-                _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
-                    try session.query("SELECT 1 FROM events LIMIT 0", [])
-                }
-                try await database.checkWritable(deadline: deadline)
-            }
-            async let points = state { [vectors] deadline throws(MemoryError) in
-                try await vectors.ping(deadline: deadline)
-            }
-            async let short = state { [cache] deadline throws(MemoryError) in
-                try await cache.store.ping(deadline: deadline)
-            }
-            return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
+            await Lane.$current.withValue(.health) { await askStores() }
         }
         return Health(dependencies: dependencies, uptime: surroundings.instant - startedAt)
+    }
+
+    private func askStores() async -> HealthChecks.Finding {
+        async let primary = state(within: .milliseconds(1500)) { [database] deadline throws(MemoryError) in
+            _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
+                try session.query("SELECT 1 FROM events LIMIT 0", [])
+            }
+            try await database.checkWritable(deadline: deadline)
+        }
+        async let points = state(within: .milliseconds(1500)) { [vectors] deadline throws(MemoryError) in
+            try await vectors.ping(deadline: deadline)
+        }
+        // What takes longer is of no use to a cache.
+        async let short = state(within: .milliseconds(250)) { [cache] deadline throws(MemoryError) in
+            try await cache.store.ping(deadline: deadline)
+        }
+        return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
     }
 
     /// Whether the primary store answers with our schema and takes writes: all that a request needs.
     public func isReady() async -> Bool { await health().isUp(database.name) }
 
-    private nonisolated func state(
-        _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
+    private nonisolated func isUp(
+        within time: Duration, _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
     ) async -> Health.State {
         do throws(MemoryError) {
-            try await check(.after(.milliseconds(1500)))
+            try await check(.after(time))
             return .up
         } catch {
             return error.isReadOnly ? .readOnly : .down

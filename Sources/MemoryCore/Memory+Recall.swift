@@ -27,15 +27,13 @@ extension Memory {
         switch await cache.lookUp(request, deadline: deadline) {
         case .hit(let hits):
             return answer(hits, isCached: true, isDegraded: false)
-        case .miss(let ticket?):
-            // The ticket names the client's generation, so nobody joins a search that began before their own write.
-            let shared = try await recalls.run(ticket) { () throws(MemoryError) in
+        case .miss(let ticket):
+            // It names the client's generation, so nobody joins a search that began before their own write.
+            let flight = cache.flight(request, ticket)
+            let shared = try await recalls.run(flight, deadline: deadline) { () throws(MemoryError) in
                 try await self.search(request, ticket, deadline)
             }
             return answer(shared.0, isCached: false, isDegraded: shared.isDegraded)
-        case .miss(nil):
-            let found = try await search(request, nil, deadline)
-            return answer(found.0, isCached: false, isDegraded: found.isDegraded)
         }
     }
 
@@ -178,6 +176,7 @@ extension Memory {
             let chunk = ranked.prefix(request.limit - hits.count + 4)
             ranked = ranked.dropFirst(chunk.count)
             let records = try await read(chunk.map { RecordKey(id: $0.id, clientID: request.clientID) }, deadline)
+            guard !deadline.hasPassed else { throw MemoryError(.timeout, "The deadline passed while ranking") }
             ghosts += chunk.count { records[$0.id] == nil }
             for entry in chunk where hits.count < request.limit {
                 guard let record = records[entry.id], !record.hasExpired(at: now), request.filter.matches(record)
@@ -201,7 +200,10 @@ extension Memory {
             for record in try await reads.submit(valid, deadline: limit) { records[record.id] = record }
         } catch {
             for record in await cache.records(valid, deadline: deadline) { records[record.id] = record }
-            guard records.count == valid.count else { throw error }
+            if records.count == valid.count { return records }
+            // The store never had the call, and there is time left.
+            guard error.isOwnDelay, !deadline.hasPassed else { throw error }
+            for record in try await reads.submit(valid, deadline: deadline) { records[record.id] = record }
         }
         return records
     }

@@ -21,18 +21,19 @@ public final class Memory: Sendable {
     let embeddings: EmbeddingService
     let delivery: PointDelivery
     let outbox: OutboxWorker
+    let erasures: Erasures
     let logger: Logger
     let surroundings: any Surroundings
     let fusion: Fusion
 
     let writer: MemoryWriter
-    let inserts: Coalescer<MemoryDraft, MemoryRecord>
+    let inserts: Coalescer<MemoryDraft, EventRepository.Inserted>
     /// Records by id; each call has its own list.
     let reads: Coalescer<[RecordKey], [MemoryRecord]>
     /// Which kinds of records a client has, so that collections without any of them are not searched.
     let kinds: Coalescer<Int, Set<RecallRequest.Source>>
     let searches: [RecallRequest.Source: Coalescer<VectorQuery, VectorAnswer>]
-    let recalls = SingleFlight<MemoryCache.Ticket, (EncodedHits, isDegraded: Bool)>()
+    let recalls = SingleFlight<MemoryCache.Flight, (EncodedHits, isDegraded: Bool)>()
     /// Candidates of vectors that stood for no record of their client.
     let ghosts = Counter(label: "memory_gateway_recall_ghosts_total")
     let healthChecks = HealthChecks()
@@ -70,22 +71,34 @@ public final class Memory: Sendable {
             database: database, signals: signals, logger: logger, surroundings: surroundings)
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
-        keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
+        keys = KeyRing(
+            database: database, keys: configuration.apiKeys, logger: logger, surroundings: surroundings)
         cache = MemoryCache(
-            stores.shortTerm, prefix: configuration.valkey.keyPrefix, lineage: { database.lineage },
+            stores.shortTerm, prefix: configuration.valkey.keyPrefix,
+            ranking: "\(embedder.model) \(configuration.denseWeight)", lineage: { database.lineage },
             budgets: configuration.budgets, surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
+        erasures = Erasures(
+            database: database, cache: cache, lookTime: configuration.budgets.readRecords, logger: logger,
+            surroundings: surroundings)
         outbox = OutboxWorker(
-            database: database, delivery: delivery, cache: cache, logger: logger, surroundings: surroundings)
+            database: database, delivery: delivery, cache: cache, erasures: erasures, logger: logger,
+            surroundings: surroundings)
         var fusion = Fusion()
         fusion.denseWeight = configuration.denseWeight
         self.fusion = fusion
         let writer = MemoryWriter(
             database: database, createsClients: configuration.createsClients, surroundings: surroundings)
         self.writer = writer
-        inserts = Coalescer(store: database.name, maxBatch: 64, maxRunning: database.parallelWrites) {
-            drafts, deadline in
+        inserts = Coalescer(
+            store: database.name, maxBatch: 64, maxRunning: database.parallelWrites, changes: true,
+            abandoned: { [outbox] _, inserted in
+                // Nobody indexes it any more: its outbox row need not wait for the lease to end.
+                outbox.failed(
+                    inserted.lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
+            }
+        ) { drafts, deadline in
             await writer.insert(drafts, deadline)
         }
         reads = Coalescer(store: database.name, maxBatch: 64, maxRunning: 2) { lists, deadline in
@@ -179,15 +192,17 @@ public final class Memory: Sendable {
     ///
     /// `prepared` hears how the first try to prepare the stores ended.
     func startBackground(prepared: AsyncStream<MemoryError?>.Continuation) {
-        let task = Task { [self] in
-            await prepareUntilDone(prepared)
-            await checkDurability()
-            await checkModel()
-            async let comparisons: Void = reconciler.run()
-            async let channels: Void = followChannels()
-            async let ids: Void = watchIDs()
-            await outbox.run()
-            _ = await (comparisons, channels, ids)
+        let task = Lane.$current.withValue(.background) {
+            Task { [self] in
+                await prepareUntilDone(prepared)
+                await checkDurability()
+                await checkModel()
+                async let comparisons: Void = reconciler.run()
+                async let channels: Void = followChannels()
+                async let ids: Void = watchIDs()
+                await outbox.run()
+                _ = await (comparisons, channels, ids)
+            }
         }
         background.withLock { $0 = task }
     }

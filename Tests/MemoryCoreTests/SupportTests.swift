@@ -96,6 +96,74 @@ struct SingleFlightTests {
         #expect(computed.value == 1)
         #expect(outcomes.allSatisfy { $0 == succeeds })
     }
+
+    @Test("Who joins a long computation leaves it at its own deadline", .timeLimit(.minutes(5)))
+    func ownDeadline() async throws {
+        let (gate, opener) = AsyncStream<Void>.makeStream()
+        let flights = SingleFlight<String, Int>(store: .qdrant)
+        let hasBegun = Shared(false)
+        let first = Task {
+            try await flights.run("key", deadline: .after(.seconds(60))) { () throws(MemoryError) in
+                hasBegun.value = true
+                for await _ in gate { break }
+                return 42
+            }
+        }
+        while !hasBegun.value { await Task.yield() }
+        let error = await #expect(throws: MemoryError.self) {
+            try await flights.run("key", deadline: .after(.milliseconds(20))) { () throws(MemoryError) in 7 }
+        }
+        #expect(error?.code == .timeout && error?.store == .qdrant)
+        opener.yield()
+        #expect(try await first.value == 42)
+    }
+}
+
+@Suite("Circuit breaker")
+struct CircuitBreakerTests {
+    @Test("Time that was lost here opens nothing, and the store's own silence does", arguments: [true, false])
+    func ownDelays(_ isOwn: Bool) async {
+        let surroundings = TestSurroundings(seed: 1)
+        let breaker = CircuitBreaker(.postgres, surroundings: surroundings)
+        var error = MemoryError.timeout(.postgres, "late")
+        error.isOwnDelay = isOwn
+        for _ in 0..<10 {
+            _ = try? await breaker.run { () throws(MemoryError) in throw error }
+            surroundings.advance(by: .milliseconds(40))
+        }
+        let isServed = Shared(false)
+        try? await breaker.run { () throws(MemoryError) in isServed.value = true }
+        #expect(isServed.value == isOwn)
+    }
+}
+
+@Suite("Pulse")
+struct PulseTests {
+    private final class Watched: Expiring {
+        let count = Shared(0)
+        let again: Duration?
+        init(again: Duration? = nil) { self.again = again }
+        func expire() -> Deadline? {
+            count.withLock { $0 += 1 }
+            return count.value == 1 ? again.map { Deadline.after($0) } : nil
+        }
+    }
+
+    @Test("Ten thousand deadlines of all lengths end each once, and one that asks for more time twice")
+    func many() async throws {
+        let pulse = Pulse()
+        let watched = (0..<10_000).map { _ in Watched() }
+        let twice = Watched(again: .milliseconds(30))
+        for (number, call) in watched.enumerated() {
+            pulse.watch(call, until: .after(.milliseconds(number % 3000 - 10)))
+        }
+        pulse.watch(twice, until: .after(.milliseconds(20)))
+        while !watched.allSatisfy({ $0.count.value >= 1 }) || twice.count.value < 2 {
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        #expect(watched.allSatisfy { $0.count.value == 1 })
+        #expect(twice.count.value == 2)
+    }
 }
 
 @Suite("Timestamp")

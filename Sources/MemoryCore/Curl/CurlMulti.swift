@@ -8,6 +8,7 @@ import Synchronization
 @safe struct CurlMulti: ~Copyable {
     private let multi: UnsafeMutableRawPointer
     private let store: MemoryError.Store
+    private let underWay = CurlTransfers()
 
     /// libcurl asks to be initialised once, before any thread uses it.
     private static let initialised: Bool = curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK
@@ -30,7 +31,7 @@ import Synchronization
 
     /// Starts a transfer; `done` is called once, from a later ``step(waitingAtMost:)`` or from here when it cannot start.
     func start(_ request: CurlRequest, _ done: @escaping @Sendable (Result<CurlReply, MemoryError>) -> Void) {
-        guard !request.deadline.hasPassed else { return done(.failure(.timeout(store, "waited in the queue"))) }
+        guard !request.deadline.hasPassed else { return done(.failure(.waited(for: store))) }
         guard let easy = unsafe curl_easy_init() else {
             return done(.failure(.unavailable(store, "libcurl has no memory for a transfer")))
         }
@@ -43,6 +44,7 @@ import Synchronization
             unsafe transfer.release(easy)
             return done(.failure(.unavailable(store, "libcurl refused the transfer")))
         }
+        unsafe underWay.add(easy, until: request.deadline)
     }
 
     /// Moves every transfer on, then waits for the next thing to happen.
@@ -50,24 +52,55 @@ import Synchronization
         var running: Int32 = 0
         unsafe curl_multi_perform(multi, &running)
         finishCompleted()
-        unsafe curl_multi_poll(multi, nil, 0, Int32(clamping: limit.wholeMilliseconds), nil)
+        let wait = min(Int32(clamping: limit.wholeMilliseconds), underWay.nextDeadline?.remainingMilliseconds ?? .max)
+        unsafe curl_multi_poll(multi, nil, 0, wait, nil)
         unsafe curl_multi_perform(multi, &running)
         finishCompleted()
+        // After what has come in was read: libcurl's own timeout does not look, should the process have been held up.
+        for easy in unsafe underWay.takePassed() { unsafe finish(easy, CURLE_OPERATION_TIMEDOUT) }
     }
 
     private func finishCompleted() {
         var code = CURLE_OK
         while let easy = unsafe mg_curl_next_done(multi, &code) {
-            var context: UnsafeMutableRawPointer?
-            unsafe mg_curl_get_private(easy, &context)
-            var status = 0
-            unsafe mg_curl_get_status(easy, &status)
-            unsafe curl_multi_remove_handle(multi, easy)
-            guard let context = unsafe context else { continue }
-            let transfer = unsafe Unmanaged<CurlTransfer>.fromOpaque(context).takeRetainedValue()
-            unsafe transfer.release(easy)
-            transfer.finish(code, status: status, store: store)
+            unsafe underWay.remove(easy)
+            unsafe finish(easy, code)
         }
+    }
+
+    private func finish(_ easy: UnsafeMutableRawPointer, _ code: CURLcode) {
+        var context: UnsafeMutableRawPointer?
+        unsafe mg_curl_get_private(easy, &context)
+        var status = 0
+        unsafe mg_curl_get_status(easy, &status)
+        unsafe curl_multi_remove_handle(multi, easy)
+        guard let context = unsafe context else { return }
+        let transfer = unsafe Unmanaged<CurlTransfer>.fromOpaque(context).takeRetainedValue()
+        unsafe transfer.release(easy)
+        transfer.finish(code, status: status, store: store)
+    }
+}
+
+/// The transfers of a multi handle with their deadlines. It belongs to the handle's thread.
+@safe private final class CurlTransfers {
+    private var deadlines: [UnsafeMutableRawPointer: Deadline] = [:]
+    /// No later than any of them.
+    private(set) var nextDeadline: Deadline?
+
+    func add(_ easy: UnsafeMutableRawPointer, until deadline: Deadline) {
+        unsafe deadlines[easy] = deadline
+        nextDeadline = nextDeadline.map { min($0, deadline) } ?? deadline
+    }
+
+    func remove(_ easy: UnsafeMutableRawPointer) { unsafe deadlines[easy] = nil }
+
+    /// Takes out those whose time is over.
+    func takePassed() -> [UnsafeMutableRawPointer] {
+        guard let next = nextDeadline, next.hasPassed else { return unsafe [] }
+        let passed = unsafe deadlines.filter { unsafe $0.value.hasPassed }.map { unsafe $0.key }
+        for easy in unsafe passed { unsafe deadlines[easy] = nil }
+        nextDeadline = unsafe deadlines.values.min()
+        return unsafe passed
     }
 }
 
@@ -96,11 +129,15 @@ final class CurlWaker: Sendable {
 /// One transfer: what libcurl reads from and writes to while it is under way.
 @safe private final class CurlTransfer {
     private let request: CurlRequest
+    private let startedAt = Pulse.now
     private let done: @Sendable (Result<CurlReply, MemoryError>) -> Void
     private var body: [UInt8] = []
     private var isTooLong = false
     private var retryAfter: Duration?
     private var headers: UnsafeMutablePointer<curl_slist>?
+
+    /// Whoever had less time than this for an answer says nothing of the server.
+    private static let fairTime: Int64 = 50_000_000
 
     init(_ request: CurlRequest, _ done: @escaping @Sendable (Result<CurlReply, MemoryError>) -> Void) {
         self.request = request
@@ -117,9 +154,10 @@ final class CurlWaker: Sendable {
         unsafe mg_curl_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
         // Servers close idle connections after a few seconds; one that old is not worth trying.
         unsafe mg_curl_set_long(easy, CURLOPT_MAXAGE_CONN, 4)
+        // Its owner ends it at its deadline; this is for a deadline that nobody looked at.
         let milliseconds = Int(request.deadline.remainingMilliseconds)
-        unsafe mg_curl_set_long(easy, CURLOPT_TIMEOUT_MS, max(1, milliseconds))
-        unsafe mg_curl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(max(1, milliseconds), 2000))
+        unsafe mg_curl_set_long(easy, CURLOPT_TIMEOUT_MS, milliseconds + 2000)
+        unsafe mg_curl_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, 2000)
         // An empty Expect keeps libcurl from waiting for "100 Continue" before a large body.
         for line in request.headers + ["Expect:"] {
             if let longer = unsafe curl_slist_append(headers, line) { unsafe headers = longer }
@@ -158,7 +196,9 @@ final class CurlWaker: Sendable {
         if isTooLong {
             done(.failure(.badReply(store, "an answer of more than \(request.maxBytes) bytes")))
         } else if code == CURLE_OPERATION_TIMEDOUT {
-            done(.failure(.timeout(store, reason)))
+            var error = MemoryError.timeout(store, reason)
+            error.isOwnDelay = request.deadline.wasHeldUp || Pulse.now - startedAt < Self.fairTime
+            done(.failure(error))
         } else {
             done(.failure(.unavailable(store, reason, driverCode: "curl \(code.rawValue)")))
         }

@@ -23,6 +23,10 @@ final class SQLiteDatabase: SQLDatabase {
 
     /// A file that was restored from a copy lacks the last rows, and nobody else has it open: each opening is a new history.
     let lineage: UInt64? = UInt64.random(in: .min ... .max)
+    /// How many calls wait for their turn.
+    private let queued = Atomic(0)
+
+    private static let maxWaiting = 2048
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
     private static let checkedBytes: Int64 = 32 << 20
@@ -37,7 +41,8 @@ final class SQLiteDatabase: SQLDatabase {
         folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
-        configuration.maximumReaderCount = 4
+        // Searches hold six at most: two for each collection. The others never wait for them.
+        configuration.maximumReaderCount = 8
         do {
             try Self.check(path)
             pool = try DatabasePool(path: path, configuration: configuration)
@@ -70,49 +75,74 @@ final class SQLiteDatabase: SQLDatabase {
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        // Not GRDB's own `await`: that ends with the task, and what was begun here is finished whoever hangs up.
-        let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            pool.asyncRead { [texts] database in
-                done.resume(
-                    returning: Result { () throws(MemoryError) in
-                        do {
-                            return try Self.perform(body, SQLiteSession(database.get(), texts), deadline)
-                        } catch {
-                            throw SQLiteError.translate(error)
-                        }
-                    })
+        try await noting(writing: false) { () throws(MemoryError) in
+            // Not GRDB's own `await`: that ends with the task, and what was begun here is finished whoever hangs up.
+            try await waiting(until: deadline, once: .ends) { [pool, texts] call, leave in
+                pool.asyncRead { database in
+                    leave()
+                    guard call.begin() else { return }
+                    call.finish(
+                        Result { () throws(MemoryError) in
+                            do {
+                                return try Self.perform(body, SQLiteSession(database.get(), texts), deadline)
+                            } catch {
+                                throw SQLiteError.translate(error)
+                            }
+                        })
+                }
             }
         }
-        note(result, writing: false)
-        return try result.get()
     }
 
     func write<Value: Sendable>(
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            pool.asyncWriteWithoutTransaction { [texts, self] database in
-                done.resume(
-                    returning: Result { () throws(MemoryError) in
-                        let changes = database.totalChangesCount
-                        do {
-                            let value = try Self.inTransaction(database, durable: durable) {
-                                try Self.perform(body, SQLiteSession(database, texts), deadline)
-                            }
-                            // One that changed nothing did not need the disk.
-                            if database.totalChangesCount != changes { refused.store(0, ordering: .relaxed) }
-                            return value
-                        } catch {
-                            var error = SQLiteError.translate(error)
-                            if error.code == .unavailable { refused.add(1, ordering: .relaxed) }
-                            error.outcome = error.outcome ?? .notStored
-                            throw error
-                        }
-                    })
+        do throws(MemoryError) {
+            return try await noting(writing: true) { () throws(MemoryError) in
+                try await waiting(until: deadline, once: .endsUnknown) { [pool, texts, self] call, leave in
+                    pool.asyncWriteWithoutTransaction { database in
+                        leave()
+                        guard call.begin() else { return }
+                        call.finish(
+                            Result { () throws(MemoryError) in
+                                let changes = database.totalChangesCount
+                                do {
+                                    let value = try Self.inTransaction(database, durable: durable) {
+                                        try Self.perform(body, SQLiteSession(database, texts), deadline)
+                                    }
+                                    // One that changed nothing did not need the disk.
+                                    if database.totalChangesCount != changes { refused.store(0, ordering: .relaxed) }
+                                    return value
+                                } catch {
+                                    let error = SQLiteError.translate(error)
+                                    if error.code == .unavailable { refused.add(1, ordering: .relaxed) }
+                                    throw error
+                                }
+                            })
+                    }
+                }
             }
+        } catch {
+            var error = error
+            error.outcome = error.outcome ?? .notStored
+            throw error
         }
-        note(result, writing: true)
-        return try result.get()
+    }
+
+    /// Waits for what `begin` starts; refuses when too many wait for their turn. `leave` is called when that has come.
+    private func waiting<Value: Sendable>(
+        until deadline: Deadline, once rule: PendingCall<Value>.Rule,
+        _ begin: (PendingCall<Value>, _ leave: @escaping @Sendable () -> Void) -> Void
+    ) async throws(MemoryError) -> Value {
+        try await PendingCall<Value>.wait(for: .sqlite, until: deadline, once: rule) { call in
+            guard queued.wrappingAdd(1, ordering: .relaxed).newValue <= Self.maxWaiting else {
+                queued.wrappingSubtract(1, ordering: .relaxed)
+                call.finish(.failure(.unavailable(.sqlite, "too many calls are waiting")))
+                return false
+            }
+            begin(call) { [self] in queued.wrappingSubtract(1, ordering: .relaxed) }
+            return true
+        }
     }
 
     /// A full disk refuses writes and serves reads. After some refusals this tries by itself, on the first page: whoever asks
@@ -132,10 +162,19 @@ final class SQLiteDatabase: SQLDatabase {
     }
 
     /// Counts and tells what the file is at fault for.
-    private func note<Value>(_ result: Result<Value, MemoryError>, writing: Bool) {
-        guard case .failure(let error) = result else { return outage.succeeded(writing: writing) }
-        errors.count(error)
-        if [.unavailable, .timeout].contains(error.code) { outage.failed(error, writing: writing) }
+    private func noting<Value: Sendable>(
+        writing: Bool, _ call: () async throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        do throws(MemoryError) {
+            let value = try await call()
+            outage.succeeded(writing: writing)
+            return value
+        } catch {
+            guard !error.isOwnDelay else { throw error }
+            errors.count(error)
+            if [.unavailable, .timeout].contains(error.code) { outage.failed(error, writing: writing) }
+            throw error
+        }
     }
 
     /// Runs a body in a transaction. One that is not durable does not wait for the disk: should power fail, it is lost
@@ -158,7 +197,7 @@ final class SQLiteDatabase: SQLDatabase {
     private static func perform<Value>(
         _ body: (any SQLSession) throws(MemoryError) -> Value, _ session: SQLiteSession, _ deadline: Deadline
     ) throws(MemoryError) -> Value {
-        guard !deadline.hasPassed else { throw .timeout(.sqlite, "waited for its turn") }
+        guard !deadline.hasPassed else { throw .waited(for: .sqlite) }
         return try body(session)
     }
 

@@ -92,6 +92,8 @@ public struct MemoryError: Error, Sendable {
     public var isRetriable: Bool
     /// How long the store asked us to wait.
     public var retryAfter: Duration?
+    /// Whether the time was lost in this process, before the store had a chance to answer: says nothing of the store.
+    package var isOwnDelay = false
 
     package init(
         _ code: Code, _ message: String, field: String? = nil, store: Store? = nil, driverCode: String? = nil,
@@ -153,6 +155,13 @@ extension MemoryError {
     static func timeout(_ store: Store, _ detail: String) -> MemoryError {
         MemoryError(
             .timeout, "The deadline passed while waiting for \(store)", store: store, detail: detail, isRetriable: true)
+    }
+
+    /// The time was over before the call's turn came: the store was never asked, and nothing was done.
+    static func waited(for store: Store) -> MemoryError {
+        var error = timeout(store, "waited in the queue")
+        error.isOwnDelay = true
+        return error
     }
 
     static func badReply(_ store: Store, _ detail: String, isRetriable: Bool = true) -> MemoryError {

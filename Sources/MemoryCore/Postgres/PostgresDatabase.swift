@@ -6,19 +6,21 @@ import Synchronization
 /// A thread connects when it has its first job, and again after a loss. While the server is away, jobs fail at once and
 /// one thread at a time tries again, with backoff, so that an outage costs callers nothing and the server no storm.
 final class PostgresDatabase: SQLDatabase {
-    private struct Job: Sendable {
-        let deadline: Deadline
-        /// Runs the job with a worker, or fails it when there is none.
-        let run: @Sendable (Worker) -> Void
-        let fail: @Sendable (MemoryError) -> Void
-    }
-
     private struct State {
-        var jobs: [Job] = []
-        var head = 0
+        var jobs: PostgresJobs
         var isClosed = false
         var threads = 0
+        /// How many threads wait to be woken, each once, and how many were and have not yet come.
+        var idle = 0
+        var woken = 0
         var closing: [CheckedContinuation<Void, Never>] = []
+
+        /// Whether there is a job for one more thread, which is then to be signalled.
+        mutating func wakes() -> Bool {
+            guard idle > 0, jobs.startable > woken else { return false }
+            (idle, woken) = (idle - 1, woken + 1)
+            return true
+        }
     }
 
     let name = MemoryError.Store.postgres
@@ -27,13 +29,14 @@ final class PostgresDatabase: SQLDatabase {
     private let configuration: PostgresConfiguration
     private let gate = ReconnectGate()
     private let cluster: PostgresCluster
-    private let state = Mutex(State())
-    private let available = DispatchSemaphore(value: 0)
+    private let state: Mutex<State>
+    private let waking = DispatchSemaphore(value: 0)
     private let breaker: CircuitBreaker
 
     init(_ configuration: PostgresConfiguration, outage: Outage = .silent) throws(MemoryError) {
         self.configuration = configuration
         cluster = PostgresCluster(configuration)
+        state = Mutex(State(jobs: PostgresJobs(connections: configuration.connections)))
         breaker = CircuitBreaker(.postgres, outage: outage)
         for _ in 0..<configuration.connections {
             state.withLock { $0.threads += 1 }
@@ -43,12 +46,13 @@ final class PostgresDatabase: SQLDatabase {
 
     func close() async {
         await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
-            let (threads, isDone) = state.withLock { state in
+            let (idle, isDone) = state.withLock { state in
                 state.isClosed = true
                 if state.threads > 0 { state.closing.append(done) }
-                return (state.threads, state.threads == 0)
+                defer { (state.woken, state.idle) = (state.woken + state.idle, 0) }
+                return (state.idle, state.threads == 0)
             }
-            for _ in 0..<threads { available.signal() }
+            for _ in 0..<idle { waking.signal() }
             if isDone { done.resume() }
         }
     }
@@ -57,12 +61,10 @@ final class PostgresDatabase: SQLDatabase {
 
     private func serve() {
         let worker = Worker(configuration, cluster, gate)
-        while let job = next() {
-            if job.deadline.hasPassed {
-                job.fail(.timeout(.postgres, "waited for a connection"))
-            } else {
-                job.run(worker)
-            }
+        var finished: Lane?
+        while let (job, lane) = next(after: finished) {
+            job.run(worker)
+            finished = lane
         }
         let waiters = state.withLock { state in
             state.threads -= 1
@@ -71,48 +73,65 @@ final class PostgresDatabase: SQLDatabase {
         for waiter in waiters { waiter.resume() }
     }
 
-    /// The next job; nil once the pool is closed and empty.
-    private func next() -> Job? {
+    private enum Step {
+        case run(PostgresJobs.Job, Lane, wakesAnother: Bool)
+        case end
+        case sleep
+    }
+
+    /// The next job; nil once the pool is closed and has none for this thread.
+    private func next(after finished: Lane?) -> (PostgresJobs.Job, Lane)? {
+        if let finished { state.withLock { $0.jobs.ended(finished) } }
         while true {
-            available.wait()
-            let (job, isClosed) = state.withLock { state -> (Job?, Bool) in
-                guard state.head < state.jobs.count else { return (nil, state.isClosed) }
-                let job = state.jobs[state.head]
-                state.head += 1
-                if state.head == state.jobs.count || state.head > 512 {
-                    state.jobs.removeFirst(state.head)
-                    state.head = 0
+            let step: Step = state.withLock { state in
+                if let (job, lane) = state.jobs.take() {
+                    // What a full lane held back may go now that another job has gone first.
+                    return .run(job, lane, wakesAnother: state.wakes())
                 }
-                return (job, false)
+                if state.isClosed { return .end }
+                state.idle += 1
+                return .sleep
             }
-            if let job { return job }
-            if isClosed { return nil }
+            switch step {
+            case .run(let job, let lane, let wakesAnother):
+                if wakesAnother { waking.signal() }
+                return (job, lane)
+            case .end: return nil
+            case .sleep:
+                waking.wait()
+                state.withLock { $0.woken -= 1 }
+            }
         }
     }
 
     private func perform<Value: Sendable>(
         _ deadline: Deadline, _ body: @escaping @Sendable (Worker) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        let result = await withCheckedContinuation { (done: CheckedContinuation<Result<Value, MemoryError>, Never>) in
-            let job = Job(deadline: deadline) { worker in
+        let lane = Lane.current
+        return try await PendingCall<Value>.wait(for: .postgres, until: deadline, once: .isHandedOver) { call in
+            let job = PostgresJobs.Job(isOver: { call.isOver }) { worker in
+                guard call.begin() else { return }
                 worker.deadline = deadline
-                done.resume(returning: Result { () throws(MemoryError) in try body(worker) })
-            } fail: { error in
-                done.resume(returning: .failure(error))
+                call.finish(
+                    Result { () throws(MemoryError) in
+                        guard !deadline.hasPassed else { throw .waited(for: .postgres) }
+                        return try body(worker)
+                    })
             }
-            let refusal: String? = state.withLock { state in
-                if state.isClosed { return "the pool is closed" }
-                if state.jobs.count - state.head >= configuration.maxWaiting { return "too many calls are waiting" }
-                state.jobs.append(job)
-                return nil
+            let (refusal, wakes): (String?, Bool) = state.withLock { state in
+                if state.isClosed { return ("the pool is closed", false) }
+                guard state.jobs.add(job, lane, limit: configuration.maxWaiting) else {
+                    return ("too many calls are waiting", false)
+                }
+                return (nil, state.wakes())
             }
             if let refusal {
-                done.resume(returning: .failure(.unavailable(.postgres, refusal)))
-            } else {
-                available.signal()
+                call.finish(.failure(.unavailable(.postgres, refusal)))
+            } else if wakes {
+                waking.signal()
             }
+            return refusal == nil
         }
-        return try result.get()
     }
 
     // MARK: SQLDatabase
@@ -175,6 +194,9 @@ final class ReconnectGate: Sendable {
     }
 
     func succeeded() { state.withLock { $0.failures = 0 } }
+
+    /// Whoever may try next may do so at once: this attempt had no chance.
+    func undecided() { state.withLock { $0.opensAt = .after(.zero) } }
 
     func failed() {
         state.withLock { state in

@@ -52,6 +52,8 @@ import Glibc
             ("keepalives_idle", "5"), ("keepalives_interval", "2"), ("keepalives_count", "2"),
             ("tcp_user_timeout", "5000"), ("options", options.map { "-c \($0)" }.joined(separator: " ")),
         ]
+        // Before the URI, whose own settings come after it and count.
+        if let mode = configuration.sslMode { parameters.append(("sslmode", mode.rawValue)) }
         if let url = configuration.url {
             parameters.append(("dbname", url.revealed))
         } else {
@@ -75,6 +77,8 @@ import Glibc
     ) throws(MemoryError) -> PostgresHandle {
         // A later value takes the place of an earlier one, also of those in the URL.
         let handle = try start(parameters(configuration) + host.parameters)
+        // Until it is connected errors come with their SQLSTATE, whatever language the server speaks.
+        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_VERBOSE)
         guard unsafe PQstatus(handle.connection) != CONNECTION_BAD else { throw handle.lost() }
         return handle
     }
@@ -100,6 +104,7 @@ import Glibc
         case PGRES_POLLING_READING: return Self.readable
         case PGRES_POLLING_WRITING: return Self.writable
         case PGRES_POLLING_OK:
+            unsafe PQsetErrorVerbosity(connection, PQERRORS_DEFAULT)
             unsafe PQsetnonblocking(connection, 1)
             return nil
         default: throw lost()
@@ -138,24 +143,33 @@ import Glibc
     /// The error of a connection that is gone.
     private func lost() -> MemoryError {
         let message = unsafe String(cString: PQerrorMessage(connection))
-        let refused = ["password authentication failed", "does not exist", "no pg_hba.conf entry"]
         var error = MemoryError.unavailable(.postgres, message, driverCode: "08006")
-        error.isRetriable = !refused.contains { message.contains($0) }
+        // A wrong password, role or database stays wrong until a person mends it.
+        error.isRetriable = !["28000", "28P01", "3D000"].contains { message.contains(" \($0): ") }
         return error
     }
+
+    /// Whoever had less time than this for an answer says nothing of the server.
+    private static let fairTime: Int64 = 50_000_000
 
     /// Waits until the socket is ready. Connect success proves nothing, so each wait has the deadline.
     private func wait(_ events: Int16, _ deadline: Deadline) throws(MemoryError) {
         guard socket >= 0 else { throw lost() }
         var silences = 0
+        let start = Pulse.now
         while true {
             var descriptor = pollfd(fd: socket, events: events, revents: 0)
             let limit = isForsaken == nil ? deadline : deadline.capped(at: Self.silence)
             let ready = unsafe poll(&descriptor, 1, limit.remainingMilliseconds)
             if ready > 0 { return }
             guard ready == 0 || errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
-            guard ready == 0 else { continue }
-            if deadline.hasPassed { throw .timeout(.postgres, "no answer before the deadline") }
+            // It looks once more where the process itself was held up.
+            guard ready == 0, limit.hasPassed else { continue }
+            if deadline.hasPassed {
+                var error = MemoryError.timeout(.postgres, "no answer before the deadline")
+                error.isOwnDelay = deadline.wasHeldUp || Pulse.now - start < Self.fairTime
+                throw error
+            }
             silences += 1
             guard isForsaken?(silences) != true else {
                 throw .unavailable(.postgres, "another server has taken over", driverCode: "08006")

@@ -42,7 +42,8 @@ final class CircuitBreaker: Sendable {
     /// The driver code of a refusal without a call.
     static let isOpen = "breaker open"
 
-    /// Runs a call and learns from it; what the input is at fault for says nothing of the store.
+    /// Runs a call and learns from it; what the input is at fault for says nothing of the store,
+    /// nor does time that was lost in this process.
     func run<Value>(
         writing: Bool = true, _ call: () async throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
@@ -57,6 +58,10 @@ final class CircuitBreaker: Sendable {
             outage.succeeded(writing: writing)
             return value
         } catch {
+            if error.isOwnDelay {
+                undecided()
+                throw error
+            }
             if Self.refusesWrites(error) {
                 succeeded()
                 outage.failed(error, writing: true)
@@ -88,6 +93,9 @@ final class CircuitBreaker: Sendable {
             return true
         }
     }
+
+    /// A call that never had its chance: the next one may probe.
+    private func undecided() { state.withLock { $0.isProbing = false } }
 
     private func succeeded() { state.withLock { $0 = State() } }
 

@@ -12,7 +12,8 @@ public struct ValkeyConfiguration: Sendable {
     public var password: Secret?
     /// What every key begins with, so that several systems can share a server.
     public var keyPrefix = "mg"
-    /// How many connections to hold, 1...16. Each has a thread of its own, and pipelines what comes at the same time.
+    /// How many connections to hold for requests, 1...16, beside one for work in the background. Each has a thread of its
+    /// own, and pipelines what comes at the same time.
     public var connections = 2
     /// How many commands may wait for one connection; one more fails at once.
     public var maxWaiting = 4096

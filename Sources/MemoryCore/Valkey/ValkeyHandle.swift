@@ -56,7 +56,10 @@ enum ValkeyReply: Sendable {
             var descriptor = unsafe pollfd(fd: context.pointee.fd, events: events, revents: 0)
             let ready = unsafe poll(&descriptor, 1, deadline.remainingMilliseconds)
             if ready > 0 { return }
-            if ready == 0 { throw .timeout(.valkey, "no answer before the deadline") }
+            if ready == 0 {
+                guard deadline.hasPassed else { continue }
+                throw .timeout(.valkey, "no answer before the deadline")
+            }
             guard errno == EINTR else { throw .unavailable(.valkey, "poll: \(errno)") }
         }
     }
@@ -82,6 +85,26 @@ enum ValkeyReply: Sendable {
         return replies
     }
 
+    /// Sends what is left to send, as far as the server takes it, and reads what it has sent, waiting for so long at most.
+    ///
+    /// - Returns: whether the server did anything.
+    func exchange(within milliseconds: Int32) throws(MemoryError) -> Bool {
+        var done: Int32 = 0
+        guard unsafe redisBufferWrite(context, &done) == REDIS_OK else { throw lost() }
+        let events = Int16(done == 1 ? POLLIN : POLLIN | POLLOUT)
+        var descriptor = unsafe pollfd(fd: context.pointee.fd, events: events, revents: 0)
+        let ready = unsafe poll(&descriptor, 1, milliseconds)
+        guard ready >= 0 || errno == EINTR else { throw .unavailable(.valkey, "poll: \(errno)") }
+        guard ready > 0 else { return false }
+        if descriptor.revents & ~Int16(POLLOUT) != 0 {
+            guard unsafe redisBufferRead(context) == REDIS_OK else { throw lost() }
+            guard unsafe context.pointee.reader.pointee.len < Self.maxUnread else {
+                throw .badReply(.valkey, "a reply of more than \(Self.maxUnread) bytes")
+            }
+        }
+        return true
+    }
+
     /// The next message that the server sends by itself; nil when there was none within the time.
     func next(within duration: Duration) throws(MemoryError) -> ValkeyReply? {
         if let reply = try nextBuffered() { return reply }
@@ -95,7 +118,8 @@ enum ValkeyReply: Sendable {
         return try nextBuffered()
     }
 
-    private func append(_ command: ValkeyCommand) throws(MemoryError) {
+    /// Takes a command that ``exchange(within:)`` sends.
+    func append(_ command: ValkeyCommand) throws(MemoryError) {
         // One block for all arguments; hiredis copies it before this returns.
         let bytes = command.flatMap { $0 }
         let lengths = command.map(\.count)
@@ -123,7 +147,8 @@ enum ValkeyReply: Sendable {
         }
     }
 
-    private func nextBuffered() throws(MemoryError) -> ValkeyReply? {
+    /// The next reply that has been read; nil when there is none yet.
+    func nextBuffered() throws(MemoryError) -> ValkeyReply? {
         var raw: UnsafeMutableRawPointer?
         guard unsafe redisGetReplyFromReader(context, &raw) == REDIS_OK else { throw lost() }
         guard let raw = unsafe raw else { return nil }

@@ -8,8 +8,12 @@ final class ValkeyStore: ShortTermStore {
     /// The longest key and value that are sent; more is refused here, before it costs anything.
     private static let maxKeyBytes = 1024
     private static let maxValueBytes = 4 << 20
+    /// Whoever has less time than this does not wait for a server that is late.
+    private static let patience: Duration = .milliseconds(250)
 
     private let connections: [ValkeyConnection]
+    /// For work that nobody waits for, what looks at every key, and questions of health: nothing of it holds up a request.
+    private let background: ValkeyConnection
     private let turn = Atomic<Int>(0)
     private let breaker = CircuitBreaker(.valkey)
 
@@ -21,7 +25,13 @@ final class ValkeyStore: ShortTermStore {
             connections.append(try ValkeyConnection(configuration, outage: outage))
         }
         self.connections = connections
-        for connection in connections { await connection.firstAttempt() }
+        background = try ValkeyConnection(configuration, outage: outage)
+        for connection in connections + [background] { await connection.firstAttempt() }
+    }
+
+    var epoch: UInt64? {
+        for connection in connections { if let epoch = connection.epoch { return epoch } }
+        return nil
     }
 
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
@@ -149,7 +159,7 @@ final class ValkeyStore: ShortTermStore {
     }
 
     func close() async {
-        for connection in connections { await connection.close() }
+        for connection in connections + [background] { await connection.close() }
     }
 
     private func check(_ key: String, _ value: [UInt8]) throws(MemoryError) {
@@ -175,16 +185,19 @@ final class ValkeyStore: ShortTermStore {
     private func exchange(
         _ commands: [ValkeyCommand], _ deadline: Deadline
     ) async throws(MemoryError) -> ValkeyConnection.Replies {
+        guard Lane.current == .request else {
+            return try Self.checked(await background.run(commands, deadline: deadline))
+        }
+        // All connections lead to one server: while it owes anyone a reply, only those go on who have time to wait.
+        if connections.contains(where: \.isLate), deadline.remaining < Self.patience {
+            throw .timeout(.valkey, "replies are owed")
+        }
         let first = turn.wrappingAdd(1, ordering: .relaxed).newValue & Int.max
         var attempt = 0
         while true {
             do throws(MemoryError) {
                 let connection = connections[(first + attempt) % connections.count]
-                let answer = try await connection.run(commands, deadline: deadline)
-                for case .error(let message) in answer.replies {
-                    throw MemoryError.unavailable(.valkey, message, driverCode: message.errorClass)
-                }
-                return answer
+                return try Self.checked(await connection.run(commands, deadline: deadline))
             } catch {
                 attempt += 1
                 guard error.driverCode == ValkeyConnection.notConnected, attempt < connections.count else {
@@ -192,5 +205,12 @@ final class ValkeyStore: ShortTermStore {
                 }
             }
         }
+    }
+
+    private static func checked(_ answer: ValkeyConnection.Replies) throws(MemoryError) -> ValkeyConnection.Replies {
+        for case .error(let message) in answer.replies {
+            throw .unavailable(.valkey, message, driverCode: message.errorClass)
+        }
+        return answer
     }
 }

@@ -1,0 +1,267 @@
+import Dispatch
+import Glibc
+import Logging
+import MemoryTestSupport
+import Synchronization
+import Testing
+
+@testable import MemoryCore
+
+/// Every call keeps its own deadline, whatever shares its batch, its connection or its pool.
+@Suite("Deadlines")
+struct DeadlineTests {
+    static let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    /// Looks again and again, for as long as a call may take that has lost its deadline and not for ever.
+    private func comes(_ holds: @Sendable () async throws -> Bool) async rethrows -> Bool {
+        let limit = ContinuousClock.now + .seconds(10)
+        while ContinuousClock.now < limit {
+            if try await holds() { return true }
+            try? await Task.sleep(for: .milliseconds(5))
+        }
+        return false
+    }
+
+    /// How a call ended; nil while it has not.
+    private final class Ending<Value: Sendable>: Sendable {
+        private let result = Shared<Result<Value, MemoryError>?>(nil)
+        var value: Result<Value, MemoryError>? { result.value }
+        var error: MemoryError? { if case .failure(let error)? = result.value { error } else { nil } }
+
+        init(_ call: @escaping @Sendable () async throws(MemoryError) -> Value) {
+            Task {
+                do throws(MemoryError) {
+                    let value = try await call()
+                    result.value = .success(value)
+                } catch {
+                    result.value = .failure(error)
+                }
+            }
+        }
+    }
+
+    // MARK: Batches
+
+    @Test("A call that waits behind a batch ends at its own deadline", .timeLimit(.minutes(5)))
+    func behindABatch() async throws {
+        let (gate, opener) = AsyncStream<Void>.makeStream()
+        let seen = Shared<[Int]>([])
+        let coalescer = Coalescer<Int, Int>(store: .postgres, maxBatch: 8, maxRunning: 1) { inputs, _ in
+            seen.withLock { $0 += inputs }
+            if inputs == [0] { for await _ in gate { break } }
+            return inputs.map { .success($0 * 10) }
+        }
+        let long = Ending { () throws(MemoryError) in try await coalescer.submit(0, deadline: .after(.seconds(60))) }
+        #expect(await comes { seen.value == [0] })
+        let short = Ending { () throws(MemoryError) in
+            try await coalescer.submit(1, deadline: .after(.milliseconds(50)))
+        }
+        #expect(await comes { short.value != nil })
+        #expect(short.error?.code == .timeout && long.value == nil)
+        opener.yield()
+        #expect(await comes { long.value != nil })
+        #expect(try long.value?.get() == 0)
+        #expect(seen.value == [0], "what nobody waits for is not worked on")
+        #expect(coalescer.waitingCount == 0)
+    }
+
+    @Test("In a batch the short deadline ends, and the batch goes on for the long one", .timeLimit(.minutes(5)))
+    func withinABatch() async throws {
+        let gates = Shared<[Int: AsyncStream<Void>.Continuation]>([:])
+        let coalescer = Coalescer<Int, Int>(store: .postgres, maxBatch: 8, maxRunning: 1) { inputs, _ in
+            let (gate, opener) = AsyncStream<Void>.makeStream()
+            gates.withLock { $0[inputs.count] = opener }
+            for await _ in gate { break }
+            return inputs.map { .success($0 * 10) }
+        }
+        let first = Ending { () throws(MemoryError) in try await coalescer.submit(0, deadline: .after(.seconds(60))) }
+        #expect(await comes { gates.value[1] != nil })
+        // Whoever comes first waits first: the short one would lead the next batch.
+        let short = Ending { () throws(MemoryError) in try await coalescer.submit(1, deadline: .after(.seconds(1))) }
+        #expect(await comes { coalescer.waitingCount == 1 })
+        let long = Ending { () throws(MemoryError) in try await coalescer.submit(2, deadline: .after(.seconds(60))) }
+        #expect(await comes { coalescer.waitingCount == 2 })
+        gates.value[1]?.yield()
+        #expect(await comes { gates.value[2] != nil })
+        #expect(await comes { short.value != nil })
+        #expect(short.error?.code == .timeout && long.value == nil)
+        gates.value[2]?.yield()
+        #expect(await comes { long.value != nil })
+        #expect(try long.value?.get() == 20)
+        #expect(try first.value?.get() == 0)
+    }
+
+    // MARK: Pools
+
+    @Test("Behind a long statement on the only connection a short call keeps its deadline", .timeLimit(.minutes(5)))
+    func pool() async throws {
+        try await TestWorld.with { world async throws in
+            var configuration = world.configuration.postgres
+            configuration.connections = 1
+            let database = try PostgresDatabase(configuration)
+            let isRunning = Shared(false)
+            let long = Ending { () throws(MemoryError) in
+                try await database.read(deadline: .after(.seconds(60))) { session throws(MemoryError) in
+                    isRunning.value = true
+                    return try session.query("SELECT pg_sleep(4)", []).count
+                }
+            }
+            #expect(await comes { isRunning.value })
+            let short = Ending { () throws(MemoryError) in
+                try await database.write(deadline: .after(.milliseconds(50))) { session throws(MemoryError) in
+                    try session.execute("INSERT INTO plans (plan_title) VALUES ('late')", [])
+                }
+            }
+            #expect(await comes { short.value != nil })
+            #expect(short.error?.code == .timeout && short.error?.outcome == .notStored)
+            #expect(long.value == nil, "the statement goes on")
+            #expect(await comes { long.value != nil })
+            #expect(try long.value?.get() == 1)
+            #expect(try await world.execute("SELECT count(*) FROM plans") == [["0"]])
+            await database.close()
+        }
+    }
+
+    @Test("Behind long work on an embedded file a short call keeps its deadline", .timeLimit(.minutes(5)))
+    func file() async throws {
+        try await TestWorld.with(.embedded) { world async throws in
+            try await world.withMemory { memory async throws in
+                let database = memory.database
+                let gate = DispatchSemaphore(value: 0)
+                let inside = Shared(0)
+                let readers = (0..<40).map { _ in
+                    Ending { () throws(MemoryError) in
+                        try await database.read(deadline: .after(.seconds(60))) { session throws(MemoryError) in
+                            inside.withLock { $0 += 1 }
+                            gate.wait()
+                            return try session.query("SELECT 1", []).count
+                        }
+                    }
+                }
+                let writer = Ending { () throws(MemoryError) in
+                    try await database.write(deadline: .after(.seconds(60))) { session throws(MemoryError) in
+                        inside.withLock { $0 += 1 }
+                        gate.wait()
+                        return try session.query("SELECT 1", []).count
+                    }
+                }
+                #expect(await comes { inside.value >= 2 })
+                let read = Ending { () throws(MemoryError) in
+                    try await database.read(deadline: .after(.milliseconds(50))) { session throws(MemoryError) in
+                        try session.query("SELECT 1", []).count
+                    }
+                }
+                let write = Ending { () throws(MemoryError) in
+                    try await database.write(deadline: .after(.milliseconds(50))) { session throws(MemoryError) in
+                        try session.execute("INSERT INTO plans (plan_title) VALUES ('late')", [])
+                    }
+                }
+                #expect(await comes { read.value != nil && write.value != nil })
+                #expect(read.error?.code == .timeout)
+                #expect(write.error?.code == .timeout && write.error?.outcome == .notStored)
+                for _ in 0..<41 { gate.signal() }
+                #expect(await comes { readers.allSatisfy { $0.value != nil } && writer.value != nil })
+                #expect(try await world.execute("SELECT count(*) FROM plans") == [["0"]])
+            }
+        }
+    }
+
+    // MARK: Valkey
+
+    @Test("After a loss it tries again with pauses, however much it was used before", .timeLimit(.minutes(5)))
+    func attempts() async throws {
+        try await TestWorld.with(own: [.valkey]) { world async throws in
+            let connection = try ValkeyConnection(world.configuration.valkey)
+            await connection.firstAttempt()
+            // All of them are under way when the connection is lost.
+            try await world.perform(.pause, .valkey)
+            let begun = Shared(0)
+            let calls = (0..<500).map { _ in
+                Ending { () throws(MemoryError) in
+                    begun.withLock { $0 += 1 }
+                    return try await connection.run([[Array("PING".utf8)]], deadline: .after(.seconds(60))).epoch
+                }
+            }
+            #expect(await comes { begun.value == 500 })
+            try await world.perform(.kill, .valkey)
+            #expect(await comes { calls.allSatisfy { $0.value != nil } })
+            let listener = try Listener(port: world.configuration.valkey.port)
+            #expect(await comes { listener.accepted() >= 1 })
+            // Each attempt lasts until it is ended here, so that without pauses there is one at each look.
+            let first = listener.accepted()
+            for _ in 0..<100 {
+                _ = listener.accepted()
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            #expect(listener.accepted() - first < 30)
+            listener.close()
+            await connection.close()
+        }
+    }
+
+    /// Takes the connections of a port, ends each at once, and counts them.
+    private final class Listener: Sendable {
+        private let socket: Int32
+        private let count = Shared(0)
+
+        init(port: Int) throws {
+            socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+            var on: Int32 = 1
+            setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_port = in_port_t(UInt16(clamping: port).bigEndian)
+            address.sin_addr.s_addr = inet_addr("127.0.0.1")
+            let status = withUnsafePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    bind(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                }
+            }
+            guard status == 0, listen(socket, 128) == 0 else { throw MemoryError.invalid("port \(port): \(errno)") }
+        }
+
+        func accepted() -> Int {
+            while true {
+                let taken = accept(socket, nil, nil)
+                guard taken >= 0 else { return count.value }
+                _ = Glibc.close(taken)
+                count.withLock { $0 += 1 }
+            }
+        }
+
+        func close() { _ = Glibc.close(socket) }
+    }
+
+    @Test(
+        "On a frozen server a short call keeps its deadline beside a long one, and its late reply costs no connection",
+        .timeLimit(.minutes(5)))
+    func frozenValkey() async throws {
+        try await TestWorld.with(own: [.valkey]) { world async throws in
+            let connection = try ValkeyConnection(world.configuration.valkey)
+            await connection.firstAttempt()
+            @Sendable func say(_ word: String, _ time: Duration) async throws(MemoryError) -> String {
+                let answer = try await connection.run([[Array("ECHO".utf8), Array(word.utf8)]], deadline: .after(time))
+                guard case .bytes(let bytes)? = answer.replies.first else { return "" }
+                return String(decoding: bytes, as: UTF8.self)
+            }
+            @Sendable func identity() async throws(MemoryError) -> Int64 {
+                let answer = try await connection.run(
+                    [[Array("CLIENT".utf8), Array("ID".utf8)]], deadline: .after(.seconds(10)))
+                if case .int(let id)? = answer.replies.first { return id }
+                return 0
+            }
+            let before = try await identity()
+            try await world.perform(.pause, .valkey)
+            let long = Ending { () throws(MemoryError) in try await say("long", .seconds(60)) }
+            let short = Ending { () throws(MemoryError) in try await say("short", .milliseconds(50)) }
+            #expect(await comes { short.value != nil })
+            #expect(short.error != nil && long.value == nil)
+            try await world.perform(.resume, .valkey)
+            #expect(await comes { long.value != nil })
+            #expect(try long.value?.get() == "long")
+            #expect(try await say("next", .seconds(10)) == "next", "the late reply is dropped")
+            #expect(try await identity() == before)
+            await connection.close()
+        }
+    }
+}
