@@ -113,7 +113,7 @@ extension Memory {
     /// Whether the primary store answers with our schema and takes writes: all that a request needs.
     public func isReady() async -> Bool { await health().isUp(database.name) }
 
-    private nonisolated func isUp(
+    private nonisolated func state(
         within time: Duration, _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
     ) async -> Health.State {
         do throws(MemoryError) {

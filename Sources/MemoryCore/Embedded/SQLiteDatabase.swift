@@ -111,11 +111,11 @@ final class SQLiteDatabase: SQLDatabase {
                                         try Self.perform(body, SQLiteSession(database, texts), deadline)
                                     }
                                     // One that changed nothing did not need the disk.
-                                    if database.totalChangesCount != changes { refused.store(0, ordering: .relaxed) }
+                                    if database.totalChangesCount != changes { self.refused.store(0, ordering: .relaxed) }
                                     return value
                                 } catch {
                                     let error = SQLiteError.translate(error)
-                                    if error.code == .unavailable { refused.add(1, ordering: .relaxed) }
+                                    if error.code == .unavailable { self.refused.add(1, ordering: .relaxed) }
                                     throw error
                                 }
                             })
