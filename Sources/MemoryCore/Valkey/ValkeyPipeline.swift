@@ -83,13 +83,6 @@ struct ValkeyPipeline {
             owed[head].replies.append(reply)
             guard owed[head].replies.count == owed[head].call?.commands.count ?? 1 else { continue }
             let entry = owed[head]
-            guard let call = entry.call else {
-                isAsking = false
-                try identity.hear(reply)
-                head += 1
-                continue
-            }
-            guard entry.replies.count == call.commands.count else { continue }
             head += 1
             guard let call = entry.call else {
                 try identity.hear(entry.replies[0])
