@@ -21,6 +21,8 @@ package final class TestServers: Sendable {
     /// What can be done to a server.
     package enum Verb: String, Sendable {
         case start, stop, kill, pause, resume, promote
+        /// It is killed, and its data are gone: a run of all tests has a hundred servers.
+        case remove
         /// A new PostgreSQL becomes a standby of another, and starts.
         case follow
     }

@@ -63,7 +63,7 @@ package struct TestWorld: Sendable {
         if stores == .embedded {
             try FileManager.default.removeItem(atPath: world.folder)
         }
-        for name in world.servers.values { try await TestServers.shared.perform(.kill, name) }
+        for name in world.servers.values { try await TestServers.shared.perform(.remove, name) }
         return try result.get()
     }
 

@@ -6,7 +6,7 @@ Qdrant engine (PyPI's qdrant-edge-py, behind qdrant_front.py).
   servers.py control           obeys JSON lines on standard input, for the tests; stops all when the input ends
 
 A control line is {"do": VERB, "server": NAME}; the answer is one line, {"port": N} or {"error": TEXT}.
-Verbs: start, kill (-9), stop, pause (SIGSTOP), resume (SIGCONT), follow (a new PostgreSQL becomes a standby of the one that
+Verbs: start, kill (-9), remove (killed, and its data gone), stop, pause (SIGSTOP), resume (SIGCONT), follow (a new PostgreSQL becomes a standby of the one that
 "of" names, and starts), promote (a standby takes over). A name is postgres, valkey or qdrant, with any suffix
 after a hyphen for one more of the kind (qdrant-2). A server that was stopped starts again on its port with its data.
 QDRANT_URL, when set, is used instead of a Qdrant of our own.
@@ -197,6 +197,9 @@ class Servers:
             server.stop()
         elif verb == "kill":
             server.end(signal.SIGKILL)
+        elif verb == "remove":
+            server.end(signal.SIGKILL)
+            shutil.rmtree(server.folder, ignore_errors=True)
         elif verb == "promote":
             server.promote()
         elif verb in ("pause", "resume"):
