@@ -22,14 +22,14 @@ extension Memory {
     /// Stores what is published on channels that are followed, until the task is cancelled.
     func followChannels() async {
         guard let subscriber else { return }
+        let outage = Outage("Storing what is heard on channels", logger: logger, surroundings: surroundings)
         for await message in subscriber.messages {
             guard let draft = Self.draft(message), await isFirst(message) else { continue }
             do throws(MemoryError) {
                 _ = try await log(draft)
+                outage.succeeded()
             } catch {
-                logger.warning(
-                    "What was heard on a channel could not be stored",
-                    metadata: [LogKey.name: "\(message.channel)", LogKey.error: "\(error.debugDescription)"])
+                outage.failed(error)
             }
         }
     }

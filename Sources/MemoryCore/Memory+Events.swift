@@ -70,6 +70,12 @@ extension Memory {
         for try await events in try await eventStream(filter, after: after) { try await body(events) }
     }
 
+    /// How many follow the events.
+    package var followers: Int { signals.followers }
+
+    /// For how long events have waited for a transaction that does not end, as of the last look.
+    package var streamDelay: Duration { horizon.heldUp }
+
     /// Tells whoever follows that events were stored.
     func publish(_ events: [Event]) async {
         signals.notify()

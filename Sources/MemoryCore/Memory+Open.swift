@@ -12,7 +12,8 @@ extension Memory {
     ) async throws(MemoryError) -> Memory {
         let embedder: any Embedder
         if let settings = configuration.embeddings {
-            embedder = try OpenAIEmbedder(settings)
+            embedder = try OpenAIEmbedder(
+                settings, outage: Outage(of: .embeddings, logger: logger))
         } else {
             embedder = LexicalEmbedder()
             logger.notice(
@@ -75,18 +76,18 @@ extension Memory {
     /// Prepares the stores, however long they are away.
     func prepareUntilDone() async {
         let backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
+        let outage = Outage("The setup of the stores", level: .error, logger: logger, surroundings: surroundings)
         var failures = 0
         while !Task.isCancelled {
             do throws(MemoryError) {
                 try await prepare()
                 if failures > 0 { logger.notice("The stores are ready") }
+                outage.succeeded()
                 return
             } catch {
                 failures += 1
-                if error.code == .configuration {
-                    logger.error(
-                        "A store is not as it should be", metadata: [LogKey.error: "\(error.debugDescription)"])
-                }
+                // That a store is away is said by the store.
+                if error.code == .configuration { outage.failed(error) }
                 try? await surroundings.sleep(for: backoff.delay(attempt: failures, surroundings))
             }
         }

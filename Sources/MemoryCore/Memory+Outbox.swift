@@ -22,6 +22,14 @@ extension Memory {
         }
     }
 
+    /// How long the oldest vector waits that is owed to the vector store; zero when none is.
+    package func outboxAge() async throws(MemoryError) -> Duration {
+        try await read { session throws(MemoryError) in try OutboxRepository(session: session).age() }
+    }
+
+    /// How long ago vectors and records were last compared.
+    package var reconciliationAge: Duration { reconciler.age }
+
     /// Tries everything again that was given up on.
     ///
     /// - Returns: how many vectors that is.

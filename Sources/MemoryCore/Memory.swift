@@ -64,7 +64,8 @@ public final class Memory: Sendable {
         startedAt = surroundings.instant
         localRates = EmbeddedCache(maxBytes: 8 << 20, surroundings: surroundings)
         signals = EventSignals(surroundings)
-        horizon = EventHorizon(database: database, signals: signals, surroundings: surroundings)
+        horizon = EventHorizon(
+            database: database, signals: signals, logger: logger, surroundings: surroundings)
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
         keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)

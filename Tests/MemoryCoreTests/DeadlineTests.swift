@@ -171,7 +171,7 @@ struct DeadlineTests {
     @Test("After a loss it tries again with pauses, however much it was used before", .timeLimit(.minutes(5)))
     func attempts() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
-            let connection = try ValkeyConnection(world.configuration.valkey, logger: Self.silent)
+            let connection = try ValkeyConnection(world.configuration.valkey)
             await connection.firstAttempt()
             // All of them are under way when the connection is lost.
             try await world.perform(.pause, .valkey)
@@ -237,7 +237,7 @@ struct DeadlineTests {
         .timeLimit(.minutes(5)))
     func frozenValkey() async throws {
         try await TestWorld.with(own: [.valkey]) { world async throws in
-            let connection = try ValkeyConnection(world.configuration.valkey, logger: Self.silent)
+            let connection = try ValkeyConnection(world.configuration.valkey)
             await connection.firstAttempt()
             @Sendable func say(_ word: String, _ time: Duration) async throws(MemoryError) -> String {
                 let answer = try await connection.run([[Array("ECHO".utf8), Array(word.utf8)]], deadline: .after(time))

@@ -26,6 +26,7 @@ struct EventStreamTests {
                     try await world.eventually("it waits") { surroundings.sleepers == 1 && words.value >= 1 }
                     let before = reads.value
                     for second in 1...2 {
+                        try await world.eventually("it waits") { surroundings.sleepers == 1 }
                         surroundings.advance(by: .seconds(1))
                         try await world.eventually("it has looked") { words.value > second }
                     }

@@ -73,10 +73,10 @@ extension OpenStores {
 extension TestWorld {
     /// A memory with a plan between it and its stores, and nothing at work in the background; its tables must be there.
     func withMemory<Result>(
-        failingBy plan: FaultPlan, surroundings: any Surroundings = SystemSurroundings(),
+        failingBy plan: FaultPlan, logger: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+        surroundings: any Surroundings = SystemSurroundings(),
         _ test: (Memory) async throws -> Result
     ) async throws -> Result {
-        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let stores = try await OpenStores(configuration, logger: logger, surroundings: surroundings)
             .failing(by: plan)
         let memory = Memory(

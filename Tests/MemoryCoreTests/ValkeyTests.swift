@@ -27,7 +27,7 @@ struct ValkeyTests {
 
     /// Sends any command, as an operator would.
     private func command(_ world: TestWorld, _ words: String...) async throws -> ValkeyReply {
-        let connection = try ValkeyConnection(world.configuration.valkey, logger: Self.silent)
+        let connection = try ValkeyConnection(world.configuration.valkey)
         await connection.firstAttempt()
         let replies = try await connection.run([words.map { Array($0.utf8) }], deadline: soon)
         await connection.close()

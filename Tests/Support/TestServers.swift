@@ -8,7 +8,7 @@ package final class TestServers: Sendable {
 
     /// A server: one of the shared three, or one more of the kind that a test may stop and kill.
     package struct Name: Sendable, Hashable {
-        let text: String
+        package let text: String
 
         package static let postgres = Name(text: "postgres")
         package static let valkey = Name(text: "valkey")

@@ -9,6 +9,7 @@ final class SQLiteDatabase: SQLDatabase {
 
     private let pool: DatabasePool
     private let errors = StoreErrors(.sqlite)
+    private let outage: Outage
     private let texts = SQLiteTexts()
     private let lock: Mutex<FileLock?>
     /// How many calls wait for their turn.
@@ -23,7 +24,8 @@ final class SQLiteDatabase: SQLDatabase {
     ///
     /// - Throws: ``MemoryError`` with `configuration`, naming the file, when another process uses it, or it is none of
     ///   SQLite's, or damaged. A damaged file is left as it is.
-    init(path: String) throws(MemoryError) {
+    init(path: String, outage: Outage = .silent) throws(MemoryError) {
+        self.outage = outage
         let lock = try FileLock(path: path)
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
@@ -61,7 +63,7 @@ final class SQLiteDatabase: SQLDatabase {
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        try await counting { () throws(MemoryError) in
+        try await noting(writing: false) { () throws(MemoryError) in
             // Not GRDB's own `await`: that ends with the task, and what was begun here is finished whoever hangs up.
             try await waiting(until: deadline, once: .ends) { [pool, texts] call, leave in
                 pool.asyncRead { database in
@@ -84,7 +86,7 @@ final class SQLiteDatabase: SQLDatabase {
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
         do throws(MemoryError) {
-            return try await counting { () throws(MemoryError) in
+            return try await noting(writing: true) { () throws(MemoryError) in
                 try await waiting(until: deadline, once: .endsUnknown) { [pool, texts] call, leave in
                     pool.asyncWriteWithoutTransaction { database in
                         leave()
@@ -125,13 +127,18 @@ final class SQLiteDatabase: SQLDatabase {
         }
     }
 
-    private func counting<Value: Sendable>(
-        _ call: () async throws(MemoryError) -> Value
+    /// Counts and tells what the file is at fault for.
+    private func noting<Value: Sendable>(
+        writing: Bool, _ call: () async throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
         do throws(MemoryError) {
-            return try await call()
+            let value = try await call()
+            outage.succeeded(writing: writing)
+            return value
         } catch {
-            if !error.isOwnDelay { errors.count(error) }
+            guard !error.isOwnDelay else { throw error }
+            errors.count(error)
+            if [.unavailable, .timeout].contains(error.code) { outage.failed(error, writing: writing) }
             throw error
         }
     }

@@ -8,10 +8,11 @@ final class OpenAIEmbedder: Embedder {
     let maxBatch: Int
     private let configuration: EmbeddingsConfiguration
     private let client: CurlClient
-    private let breaker = CircuitBreaker(.embeddings)
+    private let breaker: CircuitBreaker
     private let tokens = Counter(label: "memory_gateway_embedding_tokens_total")
 
-    init(_ configuration: EmbeddingsConfiguration) throws(MemoryError) {
+    init(_ configuration: EmbeddingsConfiguration, outage: Outage = .silent) throws(MemoryError) {
+        breaker = CircuitBreaker(.embeddings, outage: outage)
         self.configuration = configuration
         model = configuration.model
         maxBatch = configuration.maxBatch

@@ -1,3 +1,4 @@
+import Logging
 import Synchronization
 
 /// Up to which id the events are settled: whatever will ever be there up to it, is there.
@@ -24,6 +25,8 @@ final class EventHorizon: Sendable {
         var given: Int64 = 0
         /// What the ids of each transaction that holds the lock are above.
         var floors: [String: Int64] = [:]
+        /// Since when something that can be seen waits for a transaction that does not end.
+        var heldUpSince: ContinuousClock.Instant?
         /// The last finding, how many notifications there had been when it was looked for, and when that was.
         var last: (finding: Finding, count: Int, at: ContinuousClock.Instant)?
     }
@@ -37,9 +40,15 @@ final class EventHorizon: Sendable {
     /// What the looks share.
     private final class Memo: Sendable { let state = Mutex(State()) }
 
-    init(database: any SQLDatabase, signals: EventSignals, surroundings: any Surroundings) {
+    /// How long events wait for a transaction before that is said.
+    private static let patience: Duration = .seconds(10)
+
+    init(
+        database: any SQLDatabase, signals: EventSignals, logger: Logger, surroundings: any Surroundings
+    ) {
         self.signals = signals
         self.surroundings = surroundings
+        let outage = Outage("The event stream", logger: logger, surroundings: surroundings)
         let memo = Memo()
         self.memo = memo
         looks = Coalescer(store: database.name, maxBatch: 4096, maxRunning: 1) { calls, deadline in
@@ -49,16 +58,37 @@ final class EventHorizon: Sendable {
                 let sight = try await database.read(deadline: deadline) { session throws(MemoryError) in
                     try EventLogRepository(session: session).sight()
                 }
-                result = .success(
-                    memo.state.withLock { state in
-                        let finding = state.note(sight)
-                        state.last = (finding, count, now)
-                        return finding
-                    })
+                let (finding, wait) = memo.state.withLock { state in
+                    let finding = state.note(sight, at: now)
+                    state.last = (finding, count, now)
+                    return (finding, state.heldUpSince.map { now - $0 } ?? .zero)
+                }
+                if wait >= Self.patience {
+                    outage.failed(Self.heldUp(by: sight.holders))
+                } else if wait == .zero {
+                    outage.succeeded()
+                }
+                result = .success(finding)
             } catch {
                 result = .failure(error)
             }
             return calls.map { _ in result }
+        }
+    }
+
+    private static func heldUp(by holders: [EventLogRepository.Holder]) -> MemoryError {
+        let processes = holders.map(\.process).sorted().joined(separator: ", ")
+        return MemoryError(
+            .timeout, "Events wait for a transaction that has taken an id and does not end", store: .postgres,
+            detail: "process \(processes)", isRetriable: true)
+    }
+
+    /// For how long events that can be seen had waited for a transaction at the last look, if anybody follows.
+    var heldUp: Duration {
+        guard signals.followers > 0 else { return .zero }
+        return memo.state.withLock { state in
+            guard let last = state.last, let since = state.heldUpSince else { return .zero }
+            return last.at - since
         }
     }
 
@@ -71,15 +101,20 @@ final class EventHorizon: Sendable {
 }
 
 extension EventHorizon.State {
-    fileprivate mutating func note(_ sight: EventLogRepository.Sight) -> EventHorizon.Finding {
+    fileprivate mutating func note(
+        _ sight: EventLogRepository.Sight, at now: ContinuousClock.Instant
+    ) -> EventHorizon.Finding {
         // Ids are given again after a restore or on a standby that had not got them all: what was known is of another history.
         if sight.given < given { self = Self() }
         given = sight.given
         let floor = newest ?? 0
         floors = Dictionary(
-            sight.holders.map { ($0, floors[$0] ?? floor) }, uniquingKeysWith: { first, _ in first })
+            sight.holders.map { ($0.transaction, floors[$0.transaction] ?? floor) },
+            uniquingKeysWith: { first, _ in first })
         newest = max(newest ?? 0, sight.newest)
-        settled = max(settled, min(floors.values.min() ?? sight.newest, sight.newest))
+        let settled = max(settled, min(floors.values.min() ?? sight.newest, sight.newest))
+        heldUpSince = settled >= sight.newest ? nil : settled > self.settled ? now : heldUpSince ?? now
+        self.settled = settled
         return EventHorizon.Finding(settled: settled, newest: sight.newest, given: given)
     }
 }

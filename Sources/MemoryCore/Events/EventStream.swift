@@ -96,7 +96,8 @@ public final class EventStream: AsyncSequence, Sendable {
         private static let shortestPause: Duration = .milliseconds(25)
         /// Notifications that come faster than this are taken together.
         private static let gathering: Duration = .milliseconds(20)
-        private static let batch = 200
+        /// As many as fit into memory when each is as large as it may be, for some followers at once.
+        private static let batch = 64
         /// How many ids one statement looks through: a filter may fit few of them.
         private static let span = 20_000
 

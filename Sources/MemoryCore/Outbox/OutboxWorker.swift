@@ -24,6 +24,9 @@ final class OutboxWorker: Sendable {
     private let cache: MemoryCache
     private let logger: Logger
     private let surroundings: any Surroundings
+    private let reading: Outage
+    private let updating: Outage
+    private let sweeping: Outage
     private let pending = Mutex(Pending())
     /// The client whose rows were claimed last.
     private let turn = Mutex(0)
@@ -40,6 +43,9 @@ final class OutboxWorker: Sendable {
         self.cache = cache
         self.logger = logger
         self.surroundings = surroundings
+        reading = Outage("Reading the outbox", logger: logger, surroundings: surroundings)
+        updating = Outage("Updating the outbox", logger: logger, surroundings: surroundings)
+        sweeping = Outage("Forgetting what is over", logger: logger, surroundings: surroundings)
         nextExpirySweep = Timer(surroundings)
         nextKeySweep = Timer(surroundings)
     }
@@ -120,7 +126,7 @@ final class OutboxWorker: Sendable {
             }
             if owed.pending + owed.dead == 0 { cache.trustAgain(asOf: failures) }
         } catch {
-            logger.debug("The outbox could not be read", metadata: [LogKey.error: "\(error.debugDescription)"])
+            reading.failed(error)
         }
     }
 
@@ -138,8 +144,9 @@ final class OutboxWorker: Sendable {
                 if !batch.done.isEmpty { try outbox.complete(batch.done) }
                 try outbox.postpone(batch.failures)
             }
+            updating.succeeded()
         } catch {
-            logger.debug("The outbox could not be updated", metadata: [LogKey.error: "\(error.debugDescription)"])
+            updating.failed(error)
         }
     }
 
@@ -157,13 +164,14 @@ final class OutboxWorker: Sendable {
                 return (leases, turn)
             }
             turn.withLock { $0 = next }
+            reading.succeeded()
             guard !leases.isEmpty else { return 0 }
             let subjects = try await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) in
                 try Self.subjects(leases, session)
             }
             return await deliver(leases, subjects)
         } catch {
-            logger.debug("The outbox could not be read", metadata: [LogKey.error: "\(error.debugDescription)"])
+            reading.failed(error)
             return 0
         }
     }
@@ -263,9 +271,11 @@ final class OutboxWorker: Sendable {
 
     private func sweep(_ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Int) async -> Int {
         do throws(MemoryError) {
-            return try await database.write(deadline: .after(.seconds(5)), durable: false, body)
+            let count = try await database.write(deadline: .after(.seconds(5)), durable: false, body)
+            sweeping.succeeded()
+            return count
         } catch {
-            logger.debug("What is over stays a while", metadata: [LogKey.error: "\(error.debugDescription)"])
+            sweeping.failed(error)
             return 0
         }
     }

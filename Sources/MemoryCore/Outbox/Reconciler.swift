@@ -24,13 +24,20 @@ final class Reconciler: Sendable {
     private let surroundings: any Surroundings
     private let missing = Counter(label: "memory_gateway_reconciler_missing_total")
     private let foreign = Counter(label: "memory_gateway_reconciler_foreign_total")
+    private let outage: Outage
+    private let lastSuccess: Mutex<ContinuousClock.Instant>
 
     init(database: any SQLDatabase, vectors: any VectorStore, logger: Logger, surroundings: any Surroundings) {
         self.database = database
         self.vectors = vectors
         self.logger = logger
         self.surroundings = surroundings
+        outage = Outage("Comparing vectors with records", logger: logger, surroundings: surroundings)
+        lastSuccess = Mutex(surroundings.instant)
     }
+
+    /// How long ago vectors and records were last compared; before the first time, since the start.
+    var age: Duration { surroundings.instant - lastSuccess.withLock { $0 } }
 
     /// Works until the task is cancelled.
     func run() async {
@@ -40,9 +47,9 @@ final class Reconciler: Sendable {
             guard !Task.isCancelled else { return }
             do throws(MemoryError) {
                 try await reconcile()
+                outage.succeeded()
             } catch {
-                logger.debug(
-                    "Vectors could not be compared with records", metadata: [LogKey.error: "\(error.debugDescription)"])
+                outage.failed(error)
             }
         }
     }
@@ -68,6 +75,7 @@ final class Reconciler: Sendable {
                     ])
             }
         }
+        lastSuccess.withLock { $0 = surroundings.instant }
         missing.increment(by: total.missing)
         foreign.increment(by: total.foreign)
         return total

@@ -30,11 +30,12 @@ final class PostgresDatabase: SQLDatabase {
     private let gate = ReconnectGate()
     private let state: Mutex<State>
     private let waking = DispatchSemaphore(value: 0)
-    private let breaker = CircuitBreaker(.postgres)
+    private let breaker: CircuitBreaker
 
-    init(_ configuration: PostgresConfiguration) throws(MemoryError) {
+    init(_ configuration: PostgresConfiguration, outage: Outage = .silent) throws(MemoryError) {
         self.configuration = configuration
         state = Mutex(State(jobs: PostgresJobs(connections: configuration.connections)))
+        breaker = CircuitBreaker(.postgres, outage: outage)
         for _ in 0..<configuration.connections {
             state.withLock { $0.threads += 1 }
             try startThread { [self] in serve() }
@@ -136,7 +137,7 @@ final class PostgresDatabase: SQLDatabase {
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {
-        try await breaker.run { () throws(MemoryError) in
+        try await breaker.run(writing: false) { () throws(MemoryError) in
             try await perform(deadline) { worker throws(MemoryError) in try worker.read(body) }
         }
     }

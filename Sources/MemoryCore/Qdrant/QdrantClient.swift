@@ -3,9 +3,10 @@ struct QdrantClient: Sendable {
     private let base: String
     private let headers: [String]
     private let http: CurlClient
-    private let breaker = CircuitBreaker(.qdrant)
+    private let breaker: CircuitBreaker
 
-    init(_ configuration: QdrantConfiguration) throws(MemoryError) {
+    init(_ configuration: QdrantConfiguration, outage: Outage = .silent) throws(MemoryError) {
+        breaker = CircuitBreaker(.qdrant, outage: outage)
         var url = configuration.url
         while url.hasSuffix("/") { url.removeLast() }
         base = url

@@ -12,8 +12,8 @@ final class QdrantStore: VectorStore {
     private let hasSparse = Mutex<[VectorCollection: Bool]>([:])
     private let setUps = SingleFlight<String, Bool>(store: .qdrant)
 
-    init(_ configuration: QdrantConfiguration) throws(MemoryError) {
-        client = try QdrantClient(configuration)
+    init(_ configuration: QdrantConfiguration, outage: Outage = .silent) throws(MemoryError) {
+        client = try QdrantClient(configuration, outage: outage)
         prefix = configuration.collectionPrefix
         setup = QdrantSetup(
             client: client, definitions: try CollectionDefinition.bundled(), prefix: configuration.collectionPrefix)

@@ -71,7 +71,14 @@ struct EventLogRepository {
         /// The highest id that was given.
         let given: Int64
         /// The transactions that may still bring an event with a lower id.
-        let holders: [String]
+        let holders: [Holder]
+    }
+
+    /// A transaction that has taken an id.
+    struct Holder {
+        let transaction: String
+        /// The number of its server process, to say who it is.
+        let process: String
     }
 
     /// Reads the newest event, and after it who may still bring a lower one: in this order, or a transaction that ends between
@@ -82,7 +89,9 @@ struct EventLogRepository {
         let (newest, given) = (try row.int(0), try row.int(1))
         guard session.dialect == .postgres else { return Sight(newest: newest, given: given, holders: []) }
         let holders = try session.query(Self.holders, [])
-            .map { row throws(MemoryError) in try row.text(0) }
+            .map { row throws(MemoryError) in
+                Holder(transaction: try row.text(0), process: row.optionalText(1) ?? "none: it is prepared")
+            }
         return Sight(newest: newest, given: given, holders: holders)
     }
 
@@ -101,7 +110,7 @@ struct EventLogRepository {
 
     /// `nextval` locks the sequence until the transaction has ended; pg_dump reads it, which is another lock.
     private static let holders: SQL = """
-        SELECT virtualtransaction FROM pg_locks
+        SELECT virtualtransaction, pid::text FROM pg_locks
         WHERE locktype = 'relation' AND granted AND mode NOT IN ('AccessShareLock', 'RowShareLock')
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND relation = coalesce(pg_get_serial_sequence('events', 'id')::regclass, 'events'::regclass)

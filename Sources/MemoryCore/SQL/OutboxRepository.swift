@@ -275,6 +275,21 @@ struct OutboxRepository {
                     """), [])
     }
 
+    /// How long ago the oldest row was made that waits for its delivery.
+    func age() throws(MemoryError) -> Duration {
+        let rows = try session.query(Self.oldest, [])
+        return .seconds(max(0, try rows.first?.optionalDouble(0) ?? 0))
+    }
+
+    private static let oldest = SQL(
+        postgres: """
+            SELECT extract(epoch FROM now() - min(created_at))::float8 FROM memory_outbox WHERE state = 'pending'
+            """,
+        sqlite: """
+            SELECT (julianday('now') - 2440587.5) * 86400.0 - min(created_at) / 1e6 FROM memory_outbox
+            WHERE state = 'pending'
+            """)
+
     /// How many rows wait, and how many are dead.
     func counts() throws(MemoryError) -> (pending: Int, dead: Int) {
         let rows = try session.query(

@@ -10,17 +10,20 @@ struct OpenStores: Sendable {
     init(
         _ configuration: MemoryConfiguration, logger: Logger, surroundings: any Surroundings = SystemSurroundings()
     ) async throws(MemoryError) {
-        let file = try Self.file(configuration)
+        func outage(_ store: MemoryError.Store) -> Outage {
+            Outage(of: store, logger: logger, surroundings: surroundings)
+        }
+        let file = try Self.file(configuration, outage: outage(.sqlite))
         switch configuration.records {
         case .embedded: database = try Self.required(file)
-        case .server: database = try PostgresDatabase(configuration.postgres)
+        case .server: database = try PostgresDatabase(configuration.postgres, outage: outage(.postgres))
         }
         switch configuration.vectors {
         case .embedded:
             vectors = EmbeddedVectorStore(
                 try Self.required(file), maxCacheBytes: configuration.embedded.maxVectorBytes,
                 ownsDatabase: configuration.records == .server)
-        case .server: vectors = try QdrantStore(configuration.qdrant)
+        case .server: vectors = try QdrantStore(configuration.qdrant, outage: outage(.qdrant))
         }
         switch configuration.shortTerm {
         case .embedded:
@@ -41,7 +44,9 @@ struct OpenStores: Sendable {
     }
 
     /// The file of what is embedded, which is one for records and vectors; nil when neither is.
-    private static func file(_ configuration: MemoryConfiguration) throws(MemoryError) -> SQLiteDatabase? {
+    private static func file(
+        _ configuration: MemoryConfiguration, outage: Outage = .silent
+    ) throws(MemoryError) -> SQLiteDatabase? {
         guard configuration.records == .embedded || configuration.vectors == .embedded else { return nil }
         let path = configuration.embedded.path
         let folder = URL(fileURLWithPath: path).deletingLastPathComponent()
@@ -50,7 +55,7 @@ struct OpenStores: Sendable {
         } catch {
             throw MemoryError(.configuration, "\(folder.path) cannot be made", store: .sqlite, detail: "\(error)")
         }
-        return try SQLiteDatabase(path: path)
+        return try SQLiteDatabase(path: path, outage: outage)
     }
 
     private static func required(_ file: SQLiteDatabase?) throws(MemoryError) -> SQLiteDatabase {

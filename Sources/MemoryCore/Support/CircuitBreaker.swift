@@ -23,16 +23,18 @@ final class CircuitBreaker: Sendable {
     private let surroundings: any Surroundings
     private let state = Mutex(State())
     private let errors: StoreErrors
+    private let outage: Outage
 
     /// How long it stays open grows from 100 ms to a second: a dependency that is back is found within that.
     init(
         _ store: MemoryError.Store, silence: Duration = .milliseconds(250),
         backoff: Backoff = Backoff(base: .milliseconds(100), cap: .seconds(1)),
-        surroundings: any Surroundings = SystemSurroundings()
+        outage: Outage = .silent, surroundings: any Surroundings = SystemSurroundings()
     ) {
         self.store = store
         self.silence = silence
         self.backoff = backoff
+        self.outage = outage
         self.surroundings = surroundings
         errors = StoreErrors(store)
     }
@@ -40,20 +42,32 @@ final class CircuitBreaker: Sendable {
     /// The driver code of a refusal without a call.
     static let isOpen = "breaker open"
 
-    /// Runs a call and learns from it; what the input is at fault for says nothing of the store,
-    /// nor does time that was lost in this process.
-    func run<Value>(_ call: () async throws(MemoryError) -> Value) async throws(MemoryError) -> Value {
-        guard enter() else { throw .unavailable(store, "too many failures in a row", driverCode: Self.isOpen) }
+    /// Runs a call and learns from it; what the input is at fault for says nothing of the store, nor does time that was
+    /// lost in this process.
+    func run<Value>(
+        writing: Bool = true, _ call: () async throws(MemoryError) -> Value
+    ) async throws(MemoryError) -> Value {
+        guard enter() else {
+            let error = MemoryError.unavailable(store, "too many failures in a row", driverCode: Self.isOpen)
+            outage.failed(error)
+            throw error
+        }
         do throws(MemoryError) {
             let value = try await call()
             succeeded()
+            outage.succeeded(writing: writing)
             return value
         } catch {
             if error.isOwnDelay {
                 undecided()
                 throw error
             }
-            if Self.isStores(error) { failed() } else { succeeded() }
+            if Self.isStores(error) {
+                failed()
+                outage.failed(error, writing: writing)
+            } else {
+                succeeded()
+            }
             errors.count(error)
             throw error
         }

@@ -8,5 +8,6 @@ package enum LogKey {
     package static let memory = "memory.id"
     package static let client = "client.id"
     package static let count = "count"
+    package static let seconds = "seconds"
     package static let model = "embedding.model"
 }

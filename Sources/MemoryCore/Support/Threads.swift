@@ -3,7 +3,7 @@ import Glibc
 /// Runs `body` on a thread of its own: for C libraries that block, which must never hold a thread of the cooperative pool.
 ///
 /// - Throws: ``MemoryError`` with `unavailable` when the system has no thread to give.
-func startThread(_ body: @escaping @Sendable () -> Void) throws(MemoryError) {
+package func startThread(_ body: @escaping @Sendable () -> Void) throws(MemoryError) {
     final class Box {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }

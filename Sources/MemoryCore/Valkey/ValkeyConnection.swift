@@ -1,5 +1,4 @@
 import Dispatch
-import Logging
 import Synchronization
 
 /// One connection on a thread of its own. What comes while replies are owed is sent in the meantime, and goes together.
@@ -36,14 +35,14 @@ final class ValkeyConnection: Sendable {
     private static let maxBytes = 8 << 20
 
     private let configuration: ValkeyConfiguration
-    private let logger: Logger
+    private let outage: Outage
     private let state = Mutex(State())
     private let waking = DispatchSemaphore(value: 0)
     private let late = Atomic(false)
 
-    init(_ configuration: ValkeyConfiguration, logger: Logger) throws(MemoryError) {
+    init(_ configuration: ValkeyConfiguration, outage: Outage = .silent) throws(MemoryError) {
         self.configuration = configuration
-        self.logger = logger
+        self.outage = outage
         try startThread { [self] in serve() }
     }
 
@@ -83,7 +82,9 @@ final class ValkeyConnection: Sendable {
                 return (nil, state.isAsleep)
             }
             if let refusal {
-                done.resume(returning: .failure(.unavailable(.valkey, refusal, driverCode: refusal)))
+                let error = MemoryError.unavailable(.valkey, refusal, driverCode: refusal)
+                if refusal == Self.notConnected { outage.failed(error) }
+                done.resume(returning: .failure(error))
             } else if wakes {
                 waking.signal()
             }
@@ -114,15 +115,13 @@ final class ValkeyConnection: Sendable {
                     host: configuration.host, port: configuration.port,
                     deadline: .after(configuration.connectTimeout))
                 let epoch = try handshake(handle)
-                if failures > 0 { logger.notice("Valkey is back") }
+                outage.succeeded()
                 failures = 0
                 setConnected(true)
                 endStart()
                 try pipeline(on: handle, epoch)
             } catch {
-                if failures == 0 {
-                    logger.warning("Valkey is away", metadata: [LogKey.error: "\(error.debugDescription)"])
-                }
+                outage.failed(error)
                 failures += 1
                 setConnected(false, error)
                 endStart()

@@ -18,12 +18,14 @@ final class ValkeyStore: ShortTermStore {
     private let breaker = CircuitBreaker(.valkey)
 
     init(_ configuration: ValkeyConfiguration, logger: Logger) async throws(MemoryError) {
+        // One for all of them: it is the server that is away.
+        let outage = Outage(of: .valkey, logger: logger)
         var connections: [ValkeyConnection] = []
         for _ in 0..<configuration.connections {
-            connections.append(try ValkeyConnection(configuration, logger: logger))
+            connections.append(try ValkeyConnection(configuration, outage: outage))
         }
         self.connections = connections
-        background = try ValkeyConnection(configuration, logger: logger)
+        background = try ValkeyConnection(configuration, outage: outage)
         for connection in connections + [background] { await connection.firstAttempt() }
     }
 

@@ -35,6 +35,7 @@ final class ValkeySubscriber: Sendable {
 
     private func serve() {
         let backoff = Backoff(base: .milliseconds(100), cap: .seconds(2))
+        let outage = Outage("Listening to channels", logger: logger)
         var failures = 0
         while !isClosed.load(ordering: .relaxed) {
             do throws(MemoryError) {
@@ -42,15 +43,12 @@ final class ValkeySubscriber: Sendable {
                     host: configuration.host, port: configuration.port, deadline: .after(configuration.connectTimeout))
                 try subscribe(handle)
                 failures = 0
+                outage.succeeded()
                 while !isClosed.load(ordering: .relaxed) {
                     if let reply = try handle.next(within: .milliseconds(500)) { hear(reply) }
                 }
             } catch {
-                if failures == 0 {
-                    logger.warning(
-                        "The channels that are followed are away",
-                        metadata: [LogKey.error: "\(error.debugDescription)"])
-                }
+                outage.failed(error)
                 failures += 1
                 pauseThread(backoff.delay(attempt: failures))
             }

@@ -1,10 +1,12 @@
 import ArgumentParser
 import Configuration
 import CoreMetrics
+import Glibc
 import Hummingbird
 import Logging
 import MemoryCore
 import ServiceLifecycle
+import Synchronization
 import UnixSignals
 
 struct ServeCommand: AsyncParsableCommand {
@@ -12,7 +14,7 @@ struct ServeCommand: AsyncParsableCommand {
         commandName: "serve",
         abstract: "Starts the gateway (what happens without a subcommand).",
         discussion: """
-            Stops on SIGTERM or SIGINT: it takes no new requests, ends those under way, and exits within 30 seconds.
+            Stops on SIGTERM, SIGINT or SIGHUP: it takes no new requests, ends those under way, and exits within 30 seconds.
             """)
 
     @Option(help: "The address to listen on; before API_HOST.")
@@ -46,10 +48,44 @@ struct ServeCommand: AsyncParsableCommand {
         if try await failing({ () throws(MemoryError) in try await memory.isOpen() }) {
             logger.warning("There are no API keys: whoever reaches this address reads and writes every memory")
         }
+        try await serve(memory, application, logger)
+    }
+
+    /// Runs until a signal ends it, and says so: which it was, how much was under way, and when it was over.
+    private func serve(_ memory: Memory, _ application: some Service, _ logger: Logger) async throws {
         // Services end in the reverse of this order: the listener first, then the memory that it needs.
         var group = ServiceGroupConfiguration(
-            services: [memory, application], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+            services: [memory, application], gracefulShutdownSignals: [], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(28)
-        try await ServiceGroup(configuration: group).run()
+        let services = ServiceGroup(configuration: group)
+        async let _: Void = stop(services, memory, logger)
+        do {
+            try await services.run()
+        } catch {
+            logger.error("Stopped by an error", metadata: [LogKey.error: "\(error)"])
+            throw error
+        }
+        logger.notice("Stopped")
+    }
+
+    /// Ends the services with the first signal, and says so with each.
+    private func stop(_ services: ServiceGroup, _ memory: Memory, _ logger: Logger) async {
+        for await signal in await UnixSignalsSequence(trapping: Self.signals) {
+            logger.notice(
+                "Stopping",
+                metadata: [
+                    LogKey.name: "\(signal)", LogKey.count: "\(RequestMetrics.underWay.load(ordering: .relaxed))",
+                    "followers": "\(memory.followers)",
+                ])
+            await services.triggerGracefulShutdown()
+        }
+    }
+
+    /// What stops the program. Whoever started it with SIGHUP ignored, as `nohup` does, wants it to outlive the terminal.
+    private static var signals: [UnixSignal] {
+        var action = sigaction()
+        sigaction(SIGHUP, nil, &action)
+        let isIgnored = unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == 1
+        return [.sigterm, .sigint] + (isIgnored ? [] : [.sighup])
     }
 }

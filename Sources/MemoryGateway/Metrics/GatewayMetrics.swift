@@ -23,6 +23,14 @@ enum GatewayMetrics {
             text += gauge("memory_gateway_outbox_pending", Double(outbox.pending))
             text += gauge("memory_gateway_outbox_dead", Double(outbox.dead))
         }
+        if let age = try? await memory.outboxAge() {
+            text += gauge("memory_gateway_outbox_oldest_seconds", age.milliseconds / 1000)
+        }
+        text += gauge(
+            "memory_gateway_reconciler_last_success_age_seconds", memory.reconciliationAge.milliseconds / 1000)
+        text += gauge("memory_gateway_event_stream_followers", Double(memory.followers))
+        text += gauge("memory_gateway_event_stream_held_up_seconds", memory.streamDelay.milliseconds / 1000)
+        text += counter("memory_gateway_log_dropped_total", Double(LogWriter.standardError.dropped))
         if let evicted = await memory.evictedKeys() {
             text += counter("memory_gateway_valkey_evicted_keys_total", Double(evicted))
         }

@@ -16,6 +16,9 @@ final class RequestMetrics: Sendable {
         let duration: Timer
     }
 
+    /// How many requests are being answered.
+    static let underWay = Atomic<Int>(0)
+
     private let known = Mutex<[Key: Metrics]>([:])
 
     func record(_ request: Request, _ context: GatewayContext, _ status: HTTPResponse.Status, _ duration: Duration) {

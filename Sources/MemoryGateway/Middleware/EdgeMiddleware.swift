@@ -1,5 +1,6 @@
 import HTTPTypes
 import Hummingbird
+import Synchronization
 
 /// What every request and answer has: an id, an error body for every error, the headers of all answers, its place in the
 /// metrics. One middleware, because each costs every request a suspension.
@@ -11,6 +12,8 @@ struct EdgeMiddleware: RouterMiddleware {
         next: @concurrent (Request, GatewayContext) async throws -> Response
     ) async throws -> Response {
         let start = ContinuousClock.now
+        RequestMetrics.underWay.wrappingAdd(1, ordering: .relaxed)
+        defer { RequestMetrics.underWay.wrappingSubtract(1, ordering: .relaxed) }
         var context = context
         context.requestID = RequestID.of(request)
         var response: Response

@@ -30,8 +30,9 @@ enum ErrorAnswer {
     }
 
     private static func log(_ error: MemoryError, _ context: GatewayContext) {
-        // Overload is said by the gate, once.
-        let isOurs = error.status.code >= 500 && error.code != .overloaded
+        // That a store is away is said once by the store, and overload once by the gate, not by each request.
+        let isSaid = [.unavailable, .timeout, .overloaded].contains(error.code) && error.isRetriable
+        let isOurs = error.status.code >= 500 && !isSaid
         context.logger.log(
             level: isOurs ? .warning : .debug, "A request failed",
             metadata: [LogKey.requestID: "\(context.requestID)", LogKey.error: "\(error.debugDescription)"])

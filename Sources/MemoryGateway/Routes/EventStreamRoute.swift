@@ -5,8 +5,8 @@ import ServiceLifecycle
 
 /// The events as server-sent events.
 enum EventStreamRoute {
-    /// A comment this often keeps proxies from closing a quiet connection.
-    private static let pingInterval: Duration = .seconds(5)
+    /// A comment this often keeps proxies from closing a quiet connection, and finds readers that have gone: they hold a place.
+    private static let pingInterval: Duration = .seconds(3)
 
     /// The place among those who follow is taken before the answer begins, so that one too many is told so.
     static func response(_ call: Call, _ filter: EventFilter) async throws -> Response {
