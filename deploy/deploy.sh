@@ -24,6 +24,8 @@ done
 
 need docker
 read_env
+[ -n "${API_KEYS:-}" ] || [ "${ALLOW_ANONYMOUS:-}" = true ] || fail "API_KEYS in .env is empty: the gateway would be \
+open to everyone (openssl rand -hex 32 makes a key; ALLOW_ANONYMOUS=true if that is meant)"
 seconds=${HEALTH_SECONDS:-30}
 for network in docker_proxy docker_syncbricks; do
     docker network inspect "$network" > /dev/null 2>&1 || run docker network create "$network"

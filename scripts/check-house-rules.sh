@@ -25,7 +25,7 @@ for module in CPostgres:Postgres CHiredis:Valkey CCurl:Curl CStemmer:Retrieval; 
         $(find Sources -name '*.swift' ! -path "$core/${module##*:}/*")
 done
 refuse 'Time and chance beside Surroundings:' 'Timestamp\.now|ContinuousClock\.now|Task\.sleep|\.random\(in: \.min' \
-    "$core"/Memory*.swift "$core"/{Cache,Outbox}
+    "$core"/Memory*.swift "$core"/{Cache,Outbox,SQL}
 refuse 'Tests that wait instead of knowing:' 'usleep\(|\bsleep\([0-9]|\.disabled\(\)' Tests
 refuse 'Tests that hold a thread of the cooperative pool (Tests/Support/Blocking.swift):' \
     'readDataToEndOfFile|^ *[A-Za-z]+\.waitUntilExit' $(find Tests -name '*.swift' ! -name Blocking.swift)

@@ -13,8 +13,8 @@ extension Memory {
         public let plans: Int
         /// Values in short-term memory: sessions, cached records and recalls.
         public let cached: Int
-        /// The stores that could not be reached. Vectors are removed later, by themselves; cached values end within 24 hours
-        /// and are not served.
+        /// The stores that could not be reached. Vectors, sessions and cached values are removed later, by themselves; until
+        /// then the client's sessions are refused by every gateway.
         public let failed: [MemoryError.Store]
     }
 
@@ -30,18 +30,22 @@ extension Memory {
 
     private func eraseAll(of client: Int) async throws(MemoryError) -> Erasure {
         let deadline = Deadline.after(.seconds(30))
-        let (counts, points) = try await database.write(deadline: deadline) { session throws(MemoryError) in
+        let (counts, points, lease) = try await database.write(deadline: deadline) { session throws(MemoryError) in
             let clients = ClientRepository(session: session)
             let points = try clients.enqueuePoints(of: client, limit: Self.vectorsErasedAtOnce)
-            return (try clients.erase(client), points)
+            let lease = try ErasureRepository(session: session).owe(client, lease: Erasures.lease)
+            return (try clients.erase(client), points, lease)
         }
+        cache.noteErasure(of: client, isOwed: true)
         var failed: [MemoryError.Store] = []
         if await !removeErased(points, deadline) { failed.append(vectors.name) }
         var cached = 0
         do throws(MemoryError) {
-            cached = try await cache.erase(client, deadline: deadline)
+            cached = try await erasures.erase(lease, deadline: deadline)
         } catch {
             failed.append(cache.store.name)
+            // By then no gateway serves a session of the client.
+            try? await surroundings.sleep(for: Erasures.life)
         }
         logger.notice(
             "A client was erased", metadata: [LogKey.client: "\(client)", LogKey.count: "\(counts.memories)"])

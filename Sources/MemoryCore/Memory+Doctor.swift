@@ -11,14 +11,17 @@ extension Memory {
         public let text: String
     }
 
-    /// Looks at every store, the schema, the collections and the embeddings, and changes nothing but what opening an
-    /// embedded file makes.
+    /// Looks at every store, the schema, the keys, the collections and the embeddings, and changes nothing but what opening
+    /// an embedded file makes.
+    ///
+    /// `allowsAnonymous`: whether it is good that there are no keys.
     public static func examine(
-        _ configuration: MemoryConfiguration, logger: Logger = Logger(label: "memory")
+        _ configuration: MemoryConfiguration, allowsAnonymous: Bool = true, logger: Logger = Logger(label: "memory")
     ) async throws(MemoryError) -> [Finding] {
         let stores = try await OpenStores(configuration, logger: logger)
         var findings: [Finding] = []
         findings.append(await schema(stores.database, configuration))
+        if let keys = await keys(stores.database, configuration, allowsAnonymous) { findings.append(keys) }
         findings.append(
             await finding(stores.vectors.name.description, "start it, or correct its address (QDRANT_URL) and key") {
                 () throws(MemoryError) in
@@ -50,6 +53,33 @@ extension Memory {
             }
             return "answers; \(pending) migrations will be applied at the start"
         }
+    }
+
+    /// Whether anybody needs a key; nil when that cannot be read, which is a finding of its own.
+    private static func keys(
+        _ database: any SQLDatabase, _ configuration: MemoryConfiguration, _ allowsAnonymous: Bool
+    ) async -> Finding? {
+        let stored = try? await database.read(deadline: .after(.seconds(5))) { session throws(MemoryError) in
+            try KeyRepository(session: session).keys()
+        }
+        let fixed = configuration.apiKeys.count
+        // Before the first migration there are none.
+        guard let stored = stored ?? (database.name == .sqlite ? [] : nil) else { return nil }
+        let live = stored.count { $0.isLive(at: SystemSurroundings().now) }
+        if fixed > 0 || live > 0 {
+            return Finding(subject: "access", isGood: true, text: "\(fixed) keys in API_KEYS, \(live) live keys stored")
+        }
+        guard stored.isEmpty else {
+            return Finding(
+                subject: "access", isGood: false,
+                text: "every key has ended, and every call is refused: run memory-gateway keys create")
+        }
+        let text = "open: there are no API keys, whoever reaches the gateway reads and writes all"
+        guard !allowsAnonymous else { return Finding(subject: "access", isGood: true, text: text) }
+        return Finding(
+            subject: "access", isGood: false,
+            text:
+                "\(text), and its address is not loopback: run memory-gateway keys create, or set ALLOW_ANONYMOUS=true")
     }
 
     private static func collections(_ configuration: MemoryConfiguration) async -> Finding {

@@ -1,8 +1,6 @@
 extension Memory {
     /// How many chunks are indexed before the answer; more are left to the outbox, because a handbook may have thousands.
     private static let chunksIndexedAtOnce = 128
-    /// For how long the outbox leaves new chunks to whoever stored them.
-    private static let documentLease: Duration = .seconds(15)
 
     /// Cuts a document into chunks and stores it, in the place of the one of that id.
     ///
@@ -13,23 +11,27 @@ extension Memory {
     }
 
     private func store(_ draft: DocumentDraft) async throws(MemoryError) -> DocumentReceipt {
-        let chunks = Chunker().chunks(draft.content)
         let deadline = Deadline.after(.seconds(10))
-        let ensured = writer.ensuringClient(draft.clientID)
-        let (new, gone) = try await database.write(deadline: deadline) { session throws(MemoryError) in
-            try ensured(session)
-            return try DocumentRepository(session: session).replace(
-                draft, chunks: chunks, lease: Self.documentLease)
-        }
-        let indexed = Array(new.prefix(Self.chunksIndexedAtOnce))
-        let errors = await concurrently(indexed) { chunk, _ in await self.storeChunk(chunk, deadline) }
-        settle(indexed.map(\.1), errors, cacheError: nil)
-        let goneErrors = await removePoints(gone, deadline)
-        settle(gone, goneErrors, cacheError: nil)
-        let isComplete = errors.allSatisfy { $0 == nil } && indexed.count == new.count
+        let chunks = try await Self.chunks(draft.content, deadline)
+        let stored = try await DocumentWriter(database: database, surroundings: surroundings).store(
+            draft, chunks: chunks, delivered: Self.chunksIndexedAtOnce, prepare: writer.ensuringClient(draft.owner),
+            deadline: deadline)
+        let errors = await concurrently(stored.new) { chunk, _ in await self.storeChunk(chunk, deadline) }
+        settle(stored.new.map(\.lease), errors, cacheError: nil)
+        let goneErrors = await removePoints(stored.gone, deadline)
+        settle(stored.gone, goneErrors, cacheError: nil)
+        let hasFailed = errors.contains { $0 != nil }
+        let isPending = !hasFailed && stored.new.count < chunks.count
         return DocumentReceipt(
-            id: draft.id, chunks: chunks.count, storedIn: [database.name] + (isComplete ? [vectors.name] : []),
-            failed: isComplete ? [] : [vectors.name])
+            id: draft.id, chunks: chunks.count,
+            storedIn: [database.name] + (hasFailed || isPending ? [] : [vectors.name]),
+            failed: hasFailed ? [vectors.name] : [], pending: isPending ? [vectors.name] : [])
+    }
+
+    /// The chunks of a text. Cutting a large one takes longer than others should wait.
+    private static func chunks(_ content: String, _ deadline: Deadline) async throws(MemoryError) -> [String] {
+        guard content.utf8.count > 1 << 16 else { return Chunker().chunks(content) }
+        return try await WorkThreads.shared.run(deadline: deadline) { Chunker().chunks(content) }
     }
 
     private func storeChunk(_ chunk: DocumentChunk, _ deadline: Deadline) async -> MemoryError? {
@@ -42,12 +44,12 @@ extension Memory {
         }
     }
 
-    /// Documents, newest first: a client's own and those that everyone shares; without a client, the shared ones.
+    /// The documents of some owners, newest first.
     public func documents(
-        client: Int? = nil, page: PageRequest = PageRequest()
+        of owners: Owners, page: PageRequest = PageRequest()
     ) async throws(MemoryError) -> Page<Document> {
         try page.validate()
-        let owners = try Self.owners(client)
+        let owners = try Self.list(owners)
         let rows = try await read { session throws(MemoryError) in
             try DocumentRepository(session: session).list(owners: owners, page: page)
         }
@@ -56,41 +58,42 @@ extension Memory {
 
     /// One document with its text: the client's own of that id, else the shared one.
     ///
-    /// - Throws: ``MemoryError`` with `not_found`.
-    public func document(_ id: String, client: Int? = nil) async throws(MemoryError) -> Document {
-        let owners = try Self.owners(client)
+    /// - Throws: ``MemoryError``: `not_found`; `invalid_request` for several clients, who may each have one of that id.
+    public func document(_ id: String, of owners: Owners) async throws(MemoryError) -> Document {
+        let owners = try Self.single(owners)
         let document = try await read { session throws(MemoryError) in
             try DocumentRepository(session: session).document(id, owners: owners)
         }
         return try Self.found(document)
     }
 
-    /// Deletes a client's own document; without a client, a shared one.
+    /// Deletes a document.
     ///
     /// - Throws: ``MemoryError`` with `not_found`.
-    public func deleteDocument(_ id: String, client: Int? = nil) async throws(MemoryError) {
-        let owner = try Self.owners(client)[0]
+    public func deleteDocument(_ id: String, of owner: Owner) async throws(MemoryError) {
+        try owner.validate()
+        let client = owner.clientID ?? DocumentRepository.shared
         let deadline = Deadline.after(configuration.budgets.remember)
         let leases = try await database.write(deadline: deadline) { session throws(MemoryError) in
-            try DocumentRepository(session: session).delete(id, clientID: owner, lease: OutboxWorker.inlineLease)
+            try DocumentRepository(session: session).delete(id, clientID: client, lease: OutboxWorker.inlineLease)
         }
         guard let leases else { throw Self.missing }
         settle(leases, await removePoints(leases, deadline), cacheError: nil)
     }
 
-    /// Finds the chunks that answer a question best, in a client's own documents and the shared ones; without a client, in
-    /// the shared ones.
+    /// Finds the chunks that answer a question best, in the documents of a client, the shared ones, or both.
     ///
     /// When vectors cannot be searched, the primary store's full text answers.
     ///
     /// `limit`: how many, 1...100.
     public func searchDocuments(
-        _ query: String, client: Int? = nil, document: String? = nil, limit: Int = 3
+        _ query: String, in owners: Owners, document: String? = nil, limit: Int = 3
     ) async throws(MemoryError) -> [DocumentHit] {
-        var request = RecallRequest(query: query, clientID: client ?? 1, limit: limit)
+        let owners = try Self.single(owners)
+        guard let first = owners.first else { return [] }
+        var request = RecallRequest(query: query, clientID: first, limit: limit)
         request.sources = [.events]
-        try request.validate()
-        let owners = try Self.owners(client)
+        try request.validateQuestion()
         let deadline = Deadline.after(configuration.budgets.recall)
         let answers: [VectorAnswer]
         do throws(MemoryError) {
@@ -119,9 +122,9 @@ extension Memory {
         _ request: RecallRequest, _ owners: [Int], _ document: String?, _ deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
         let vector = try await embeddings.vector(
-            ofQuery: request.query, clientID: request.clientID,
+            ofQuery: request.query, clientID: owners[0],
             deadline: deadline.capped(at: configuration.budgets.embedQuery))
-        await cache.keep(vector, of: request.clientID)
+        await cache.keep(vector, of: owners[0])
         let queries = owners.map { owner in
             VectorQuery(
                 clientID: owner, dense: vector.values, sparse: .query(request.query), filter: RecallFilter(),
@@ -144,11 +147,22 @@ extension Memory {
         return chunks.map { DocumentHit($0, similarity: nil) }
     }
 
-    /// Whose documents a client sees, the client's own first.
-    private static func owners(_ client: Int?) throws(MemoryError) -> [Int] {
-        guard let client else { return [DocumentRepository.shared] }
-        try Limits.check(clientID: client)
-        return [client, DocumentRepository.shared]
+    /// The owners as the table has them.
+    private static func list(_ owners: Owners) throws(MemoryError) -> [Int] {
+        guard case .only(let clients) = owners.clients else {
+            throw .invalid("client_id is required", field: "client_id")
+        }
+        try owners.validate()
+        return clients.sorted() + (owners.includesShared ? [DocumentRepository.shared] : [])
+    }
+
+    /// A client's own first, then what is shared.
+    private static func single(_ owners: Owners) throws(MemoryError) -> [Int] {
+        let list = try list(owners)
+        guard list.count <= (owners.includesShared ? 2 : 1) else {
+            throw .invalid("client_id is required: the documents of several clients are meant", field: "client_id")
+        }
+        return list
     }
 }
 

@@ -48,10 +48,15 @@ extension Memory {
         let names = ["event_type", "type", "event"]
         let type = names.lazy.compactMap { object?[$0]?.string }.first ?? message.channel
         let payload = object?["payload"]?.object ?? object?["data"]?.object ?? object
-        var draft = EventDraft(
-            type: String(type.prefix(100)), source: String(message.channel.prefix(50)),
+        var owner = Owner.shared
+        if let named = object.flatMap({ FieldReader($0)["client_id"] }) {
+            // What names a client that cannot be read is not for everyone.
+            guard let client = named.int.flatMap({ Int(exactly: $0) }) else { return nil }
+            owner = .client(client)
+        }
+        let draft = EventDraft(
+            type: String(type.prefix(100)), source: String(message.channel.prefix(50)), owner: owner,
             payload: payload ?? ["text": .string(String(decoding: message.payload.prefix(65_536), as: UTF8.self))])
-        draft.clientID = object?["client_id"]?.int.flatMap { Int(exactly: $0) }
         guard (try? draft.validate()) != nil else { return nil }
         return draft
     }

@@ -2,7 +2,7 @@ extension Memory {
     /// Stores what another system reports. Whoever follows the stream hears of it.
     public func log(_ draft: EventDraft) async throws(MemoryError) -> Event {
         try draft.validate()
-        let ensured = writer.ensuringClient(draft.clientID)
+        let ensured = writer.ensuringClient(draft.owner)
         let event = try await write { session throws(MemoryError) in
             try ensured(session)
             return try EventLogRepository(session: session).insert(draft)
@@ -13,18 +13,18 @@ extension Memory {
 
     /// One event, memories included.
     ///
-    /// - Throws: ``MemoryError`` with `not_found`, also when it is not this client's.
-    public func event(_ id: Int64, client: Int? = nil) async throws(MemoryError) -> Event {
+    /// - Throws: ``MemoryError`` with `not_found`, also when it is not these owners'.
+    public func event(_ id: Int64, of owners: Owners) async throws(MemoryError) -> Event {
         try Limits.check(rowID: id)
         return try Self.found(
             try await read { session throws(MemoryError) in
-                try EventLogRepository(session: session).event(id, clientID: client)
+                try EventLogRepository(session: session).event(id, of: owners)
             })
     }
 
     /// Events, memories included, newest first.
     public func events(
-        _ filter: EventFilter = EventFilter(), page: PageRequest = PageRequest()
+        _ filter: EventFilter, page: PageRequest = PageRequest()
     ) async throws(MemoryError) -> Page<Event> {
         try filter.validate()
         try page.validate()
@@ -34,8 +34,8 @@ extension Memory {
         return page.page(rows, id: \.id)
     }
 
-    /// How many events there are, by type and by source. Of the filter the client and the beginning count.
-    public func eventStatistics(_ filter: EventFilter = EventFilter()) async throws(MemoryError) -> EventStatistics {
+    /// How many events there are, by type and by source. Of the filter the owners and the beginning count.
+    public func eventStatistics(_ filter: EventFilter) async throws(MemoryError) -> EventStatistics {
         try filter.validate()
         return try await read { session throws(MemoryError) in
             try EventLogRepository(session: session).statistics(filter)
@@ -51,7 +51,7 @@ extension Memory {
     /// `after`: the id of the last event that is known already; nil begins with the next one.
     /// - Throws: ``MemoryError`` with `unavailable` when too many follow already, or the primary store fails.
     public func eventStream(
-        _ filter: EventFilter = EventFilter(), after: Int64? = nil
+        _ filter: EventFilter, after: Int64? = nil
     ) async throws(MemoryError) -> EventStream {
         try filter.validate()
         return try await EventStream(self, filter, after: after)
@@ -64,7 +64,7 @@ extension Memory {
     ///   throws.
     @concurrent
     public func follow(
-        _ filter: EventFilter = EventFilter(), after: Int64? = nil,
+        _ filter: EventFilter, after: Int64? = nil,
         _ body: @Sendable @concurrent (_ events: [Event]) async throws -> Void
     ) async throws {
         for try await events in try await eventStream(filter, after: after) { try await body(events) }

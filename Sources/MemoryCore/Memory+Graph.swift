@@ -40,23 +40,21 @@ extension Memory {
         guard isGone else { throw Self.missing }
     }
 
-    /// Stores nodes and then edges, at most 1,000 together, all or nothing.
+    /// Stores nodes and then edges, at most 1,000 of each, all or nothing. Of two with one id the later counts.
     ///
     /// - Throws: ``MemoryError`` with `unprocessable` when a node of an edge is missing.
     public func putGraph(
         nodes: [GraphNode], edges: [GraphEdge]
     ) async throws(MemoryError) -> (nodes: [GraphNode], edges: [GraphEdge]) {
-        guard (1...1000).contains(nodes.count + edges.count) else {
-            throw .invalid("nodes and edges must be between 1 and 1000 together", field: "nodes")
+        guard !nodes.isEmpty || !edges.isEmpty, nodes.count <= 1000 else {
+            throw .invalid("nodes must be at most 1000, and there must be a node or an edge", field: "nodes")
         }
+        guard edges.count <= 1000 else { throw .invalid("edges must be at most 1000", field: "edges") }
         for node in nodes { try node.validate() }
         for edge in edges { try edge.validate() }
         return try await write { session throws(MemoryError) in
             let graph = GraphRepository(session: session)
-            return (
-                try nodes.map { node throws(MemoryError) in try graph.put(node) },
-                try edges.map { edge throws(MemoryError) in try graph.put(edge) }
-            )
+            return (try graph.put(nodes), try graph.put(edges))
         }
     }
 

@@ -15,18 +15,24 @@ extension Memory {
         try await read { session throws(MemoryError) in try KeyRepository(session: session).keys() }
     }
 
-    /// Ends a key: here at once, in other gateways within ten seconds.
+    /// Ends a key: here at once, in other gateways within ten seconds. The end of the last one opens nothing: then every
+    /// call is refused until there is a new one.
     ///
+    /// - Returns: how many keys of the store still let somebody in.
     /// - Throws: ``MemoryError`` with `not_found` when there is no such key, or it was revoked before.
-    public func revokeKey(_ id: Int64) async throws(MemoryError) {
-        let isRevoked = try await write { session throws(MemoryError) in
-            try KeyRepository(session: session).revoke(id)
+    @discardableResult
+    public func revokeKey(_ id: Int64) async throws(MemoryError) -> Int {
+        let now = surroundings.now
+        let left = try await write { session throws(MemoryError) -> Int? in
+            let keys = KeyRepository(session: session)
+            guard try keys.revoke(id) else { return nil }
+            return try keys.keys().count { $0.isLive(at: now) }
         }
         keys.refresh()
-        guard isRevoked else { throw Self.missing }
+        return try Self.found(left)
     }
 
-    /// Whether there is no key at all, so that everyone may do everything; false while nobody knows.
+    /// Whether there has never been a key, so that everyone may do everything; false while nobody knows.
     public func isOpen() async throws(MemoryError) -> Bool {
         do throws(MemoryError) {
             return try await keys.isOpen()
@@ -36,7 +42,7 @@ extension Memory {
         }
     }
 
-    /// What a presented key allows; without any key in the settings and the store, everything.
+    /// What a presented key allows; everything, where there has never been a key in the settings or the store.
     ///
     /// - Throws: ``MemoryError``: `unauthorized`; `unavailable` while the keys could not be read even once.
     public func access(_ presentedKey: String?) async throws(MemoryError) -> Access {

@@ -38,13 +38,13 @@ extension Memory {
     }
 
     /// Compares the vector store with the records, id by id, and has what differs put right. A running memory compares
-    /// numbers once a minute by itself.
+    /// numbers once a minute by itself, and beside them a few thousand ids.
     ///
-    /// - Returns: how many vectors were missing, and how many stood for nothing.
+    /// - Returns: how many vectors were missing or old, and how many stood for nothing.
     public func reconcile() async throws(MemoryError) -> (missing: Int, foreign: Int) {
         let finding = try await Lane.background.run { () throws(MemoryError) in
             try await reconciler.reconcile(always: true)
         }
-        return (finding.missing, finding.foreign)
+        return (finding.missing + finding.stale, finding.foreign)
     }
 }

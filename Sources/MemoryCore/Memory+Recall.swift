@@ -176,6 +176,7 @@ extension Memory {
             let chunk = ranked.prefix(request.limit - hits.count + 4)
             ranked = ranked.dropFirst(chunk.count)
             let records = try await read(chunk.map { RecordKey(id: $0.id, clientID: request.clientID) }, deadline)
+            guard !deadline.hasPassed else { throw MemoryError(.timeout, "The deadline passed while ranking") }
             ghosts += chunk.count { records[$0.id] == nil }
             for entry in chunk where hits.count < request.limit {
                 guard let record = records[entry.id], !record.hasExpired(at: now), request.filter.matches(record)

@@ -30,9 +30,9 @@ extension Memory {
             let events = EventRepository(session: session)
             guard let old = try events.locked(key), !old.hasExpired(at: surroundings.now) else { return nil }
             let new = patch.applied(to: old)
-            let lease = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
+            let (lease, version) = try events.replace(old, with: new, lease: OutboxWorker.inlineLease)
             let supplied = try events.suppliedEmbeddings([id])[id]
-            return Changed(record: new, supplied: supplied, lease: lease)
+            return Changed(record: new, version: version, supplied: supplied, lease: lease)
         }
         guard let changed else { throw Self.missing }
         _ = await index([changed], deadline)
@@ -98,7 +98,8 @@ extension Memory {
         return await concurrently(leases) { lease in
             do throws(MemoryError) {
                 try await self.delivery.remove(
-                    lease.key.id, from: VectorCollection(lease.collection), budget: budget, deadline: deadline)
+                    lease.key.id, from: VectorCollection(lease.collection), budget: budget,
+                    deadline: min(deadline, lease.end))
                 return nil
             } catch {
                 return error

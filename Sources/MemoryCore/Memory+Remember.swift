@@ -27,12 +27,14 @@ extension Memory {
             guard let receipt = receipts.first else { throw .badReply(.postgres, "no receipt") }
             return receipt
         }
-        let record = try await insert(draft, deadline.capped(at: configuration.budgets.transaction))
-        return await index([Changed(inserted: record, supplied: draft.embedding)], deadline)[0]
+        let stored = try await insert(draft, deadline.capped(at: configuration.budgets.transaction))
+        return await index([Changed(stored, supplied: draft.embedding)], deadline)[0]
     }
 
     /// - Throws: ``MemoryError``; one without an outcome comes of waiting for a turn that never came.
-    private func insert(_ draft: MemoryDraft, _ deadline: Deadline) async throws(MemoryError) -> MemoryRecord {
+    private func insert(
+        _ draft: MemoryDraft, _ deadline: Deadline
+    ) async throws(MemoryError) -> EventRepository.Inserted {
         do throws(MemoryError) {
             return try await inserts.submit(draft, deadline: deadline)
         } catch {
@@ -100,8 +102,8 @@ extension Memory {
         }
         var stored: [Changed] = []
         for (draft, result) in zip(drafts, inserted) {
-            if case .success(let record) = result {
-                stored.append(Changed(inserted: record, supplied: draft.embedding))
+            if case .success(let inserted) = result {
+                stored.append(Changed(inserted, supplied: draft.embedding))
             }
         }
         var receipts = await index(stored, deadline)[...]
@@ -113,24 +115,21 @@ extension Memory {
     /// A record that the primary store has, and that must reach the others.
     struct Changed: Sendable {
         let record: MemoryRecord
+        /// How often it was written.
+        let version: Int64
         let supplied: [Float]?
-        /// Nil when the outbox row is not known to be ours.
-        var lease: OutboxRepository.Lease?
+        let lease: OutboxRepository.Lease
 
-        init(record: MemoryRecord, supplied: [Float]?, lease: OutboxRepository.Lease?) {
+        init(record: MemoryRecord, version: Int64, supplied: [Float]?, lease: OutboxRepository.Lease) {
             self.record = record
+            self.version = version
             self.supplied = supplied
             self.lease = lease
         }
 
-        /// A record that was just inserted, with its outbox row.
-        init(inserted record: MemoryRecord, supplied: [Float]?) {
-            let key = RecordKey(id: record.id, clientID: record.clientID)
-            self.init(
-                record: record, supplied: supplied,
-                lease: OutboxRepository.Lease(
-                    collection: record.kind.source.collection.description, key: key, fence: 1, attempts: 0,
-                    isStored: false))
+        /// A record that was just inserted.
+        init(_ inserted: EventRepository.Inserted, supplied: [Float]?) {
+            self.init(record: inserted.record, version: 1, supplied: supplied, lease: inserted.lease)
         }
     }
 
@@ -146,7 +145,7 @@ extension Memory {
         }
         signals.notify()
         return zip(changed, pointErrors).map { item, pointError in
-            if let lease = item.lease { settle([lease], [pointError], cacheError: cacheError) }
+            settle([item.lease], [pointError], cacheError: cacheError)
             let (stored, failed) = places(pointError: pointError, cacheError: cacheError)
             return RememberReceipt(
                 memoryID: item.record.id, clientID: item.record.clientID, storedIn: stored, failed: failed,
@@ -170,7 +169,8 @@ extension Memory {
             embedding: configuration.budgets.embedContent, vectors: configuration.budgets.writeVector)
         do throws(MemoryError) {
             try await delivery.store(
-                .record(item.record), supplied: item.supplied, budget: budget, deadline: deadline)
+                .record(item.record), version: item.version, supplied: item.supplied, budget: budget,
+                deadline: min(deadline, item.lease.end))
             return nil
         } catch {
             return error
@@ -196,9 +196,7 @@ extension Memory {
             throw error
         }
         switch keyed {
-        case .stored(let records):
-            let stored = zip(records, drafts).map { Changed(inserted: $0, supplied: $1.embedding) }
-            receipts = await index(stored, deadline)
+        case .stored(let stored): receipts = await index(stored, deadline)
         case .earlier(let earlier):
             if let response = earlier.response.flatMap(RememberReceipt.decode) { return response }
             receipts = try await finish(earlier, drafts, deadline)
@@ -216,21 +214,33 @@ extension Memory {
         return receipts
     }
 
-    /// Finishes what a gateway that was stopped had begun. Its outbox rows are not ours, but points and caches may be
-    /// written twice.
+    /// Finishes what a gateway that was stopped had begun. Its outbox rows are ours from now on, as after a change: what we
+    /// write may come after what another call does with the same records.
     private func finish(
         _ earlier: IdempotencyRepository.Earlier, _ drafts: [MemoryDraft], _ deadline: Deadline
     ) async throws(MemoryError) -> [RememberReceipt] {
         let keys = zip(earlier.eventIDs, drafts).map { RecordKey(id: $0, clientID: $1.clientID) }
-        let records = try await database.read(deadline: deadline) { session throws(MemoryError) in
-            try EventRepository(session: session).memories(keys)
-        }
-        let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
-        let stored = zip(keys, drafts).compactMap { key, draft in
-            byID[key.id].map { Changed(record: $0, supplied: draft.embedding, lease: nil) }
-        }
-        guard stored.count == drafts.count else {
-            throw MemoryError(.conflict, "This Idempotency-Key stands for memories that were deleted since")
+        let limit = deadline.capped(at: configuration.budgets.transaction)
+        let stored = try await database.write(deadline: limit) { session throws(MemoryError) -> [Changed] in
+            let (events, outbox) = (EventRepository(session: session), OutboxRepository(session: session))
+            // First the rows, in the order of their ids, so that whoever changes a record from now on has a newer fence.
+            var leases: [Int64: OutboxRepository.Lease] = [:]
+            for (key, draft) in zip(keys, drafts).sorted(by: { $0.0.id < $1.0.id }) {
+                leases[key.id] = try outbox.enqueue(
+                    key, in: draft.kind.source.collection, lease: OutboxWorker.inlineLease)
+            }
+            let versions = try events.versions(keys.map(\.id))
+            let supplied = try events.suppliedEmbeddings(keys.map(\.id))
+            let records = try events.memories(keys)
+            guard Set(records.map(\.id)).count == drafts.count else {
+                throw MemoryError(.conflict, "This Idempotency-Key stands for memories that were deleted since")
+            }
+            let byID = Dictionary(records.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+            return keys.compactMap { key in
+                guard let record = byID[key.id], let lease = leases[key.id] else { return nil }
+                return Changed(
+                    record: record, version: versions[key.id] ?? 1, supplied: supplied[key.id], lease: lease)
+            }
         }
         return await index(stored, deadline)
     }
@@ -238,7 +248,7 @@ extension Memory {
 
 extension MemoryDraft {
     /// SHA-256 of everything that was asked for; the same for requests that ask for the same.
-    fileprivate static func digest(_ drafts: [MemoryDraft]) -> [UInt8] {
+    static func digest(_ drafts: [MemoryDraft]) -> [UInt8] {
         var writer = JSONWriter()
         writer.beginArray()
         for draft in drafts {

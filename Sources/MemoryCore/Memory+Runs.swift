@@ -31,12 +31,13 @@ extension Memory {
     ) async throws(MemoryError) -> ExecutionRun {
         let run = try await write { session throws(MemoryError) -> ExecutionRun? in
             let runs = RunRepository(session: session)
-            guard var run = try runs.run(id) else { return nil }
+            guard let before = try runs.locked(id) else { return nil }
+            var run = before
             try change(&run)
             run.id = id
             try run.validate()
             try runs.update(run)
-            try runs.connect(run)
+            try runs.connect(run, before: before)
             return run
         }
         return try Self.found(run)

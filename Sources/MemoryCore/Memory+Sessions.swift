@@ -17,7 +17,7 @@ extension Memory {
             throw .invalid("messages must be between 1 and 100", field: "messages")
         }
         for message in messages { try message.validate() }
-        let key = try messagesKey(session, client)
+        let key = try await messagesKey(session, client)
         let now = surroundings.now
         let values = messages.map { message in
             var message = message
@@ -38,7 +38,7 @@ extension Memory {
         guard (1...Self.maxSessionMessages).contains(last) else {
             throw .invalid("last must be between 1 and \(Self.maxSessionMessages)", field: "last")
         }
-        let key = try messagesKey(session, client)
+        let key = try await messagesKey(session, client)
         let values = try await cache.store.last(
             last, of: key, timeToLive: Self.sessionLife, deadline: sessionDeadline)
         return values.compactMap { value in
@@ -50,7 +50,7 @@ extension Memory {
     ///
     /// - Throws: ``MemoryError`` with `not_found` when there is none.
     public func state(of session: String, client: Int) async throws(MemoryError) -> JSONObject {
-        let key = try stateKey(session, client)
+        let key = try await stateKey(session, client)
         let value = try await cache.store.get(touching: key, timeToLive: Self.sessionLife, deadline: sessionDeadline)
         guard let value, let payload = CacheEnvelope.open(value, clientID: client, key: key)?.payload,
             let state = (try? JSON.parse(payload, maxDepth: 128))?.object
@@ -60,8 +60,8 @@ extension Memory {
 
     /// Keeps the state of a session, in the place of what there was: at most 256 KiB of JSON.
     public func setState(_ state: JSONObject, of session: String, client: Int) async throws(MemoryError) {
-        let key = try stateKey(session, client)
         try Limits.check(metadata: state, field: "state", maxBytes: Self.stateBytes)
+        let key = try await stateKey(session, client)
         let value = CacheEnvelope.seal(state.encoded, clientID: client, key: key)
         try await cache.store.set(
             [ShortTermEntry(key: key, value: value, timeToLive: Self.sessionLife)], deadline: sessionDeadline)
@@ -71,7 +71,7 @@ extension Memory {
     ///
     /// - Throws: ``MemoryError`` with `not_found` when there is none.
     public func deleteState(of session: String, client: Int) async throws(MemoryError) {
-        let key = try stateKey(session, client)
+        let key = try await stateKey(session, client)
         guard try await cache.store.remove([key], deadline: sessionDeadline) > 0 else { throw Self.missing }
     }
 
@@ -79,23 +79,25 @@ extension Memory {
     ///
     /// - Throws: ``MemoryError`` with `not_found` when there is none.
     public func deleteSession(_ session: String, client: Int) async throws(MemoryError) {
-        let keys = [try messagesKey(session, client), try stateKey(session, client)]
+        let keys = [try await messagesKey(session, client), try await stateKey(session, client)]
         guard try await cache.store.remove(keys, deadline: sessionDeadline) > 0 else { throw Self.missing }
     }
 
     private var sessionDeadline: Deadline { .after(configuration.budgets.recall) }
 
-    private func messagesKey(_ session: String, _ client: Int) throws(MemoryError) -> String {
-        try key("messages", session, client)
+    private func messagesKey(_ session: String, _ client: Int) async throws(MemoryError) -> String {
+        try await key("messages", session, client)
     }
 
-    private func stateKey(_ session: String, _ client: Int) throws(MemoryError) -> String {
-        try key("state", session, client)
+    private func stateKey(_ session: String, _ client: Int) async throws(MemoryError) -> String {
+        try await key("state", session, client)
     }
 
-    private func key(_ kind: String, _ session: String, _ client: Int) throws(MemoryError) -> String {
+    /// The key of a part of a session; refused while an erasure of the client is owed.
+    private func key(_ kind: String, _ session: String, _ client: Int) async throws(MemoryError) -> String {
         try Limits.check(clientID: client)
         try Limits.check(session, "session_id", maxBytes: Limits.identifierBytes)
+        try await erasures.admit(client)
         return "\(cache.prefix(of: client))session-\(kind):\(session)"
     }
 }

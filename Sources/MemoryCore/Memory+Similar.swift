@@ -3,15 +3,15 @@ extension Memory {
     ///
     /// A memory has a vector. Any other event is looked up by the text of its payload.
     ///
-    /// `client`: whose event it must be; nil for any. `limit`: how many, 1...100.
+    /// `owners`: whose event it must be. `limit`: how many, 1...100.
     ///
     /// - Throws: ``MemoryError`` with `not_found` for an unknown event.
-    public func similarEvents(to id: Int64, client: Int? = nil, limit: Int = 5) async throws(MemoryError) -> [RecallHit]
+    public func similarEvents(to id: Int64, of owners: Owners, limit: Int = 5) async throws(MemoryError) -> [RecallHit]
     {
         guard Limits.results.contains(limit) else {
             throw .invalid("k must be between 1 and \(Limits.results.upperBound)", field: "k")
         }
-        let event = try await event(id, client: client)
+        let event = try await event(id, of: owners)
         guard let owner = event.clientID else { return [] }
         let deadline = Deadline.after(configuration.budgets.recall)
         guard let vector = try await vector(of: event, owner, deadline) else { return [] }

@@ -1,7 +1,5 @@
 extension Memory {
     /// Adds the next version of a prompt template; the old ones stay.
-    ///
-    /// - Throws: ``MemoryError`` with `conflict` when somebody else adds one at the same moment.
     public func addTemplate(_ draft: TemplateDraft) async throws(MemoryError) -> Template {
         try draft.validate()
         return try await write { session throws(MemoryError) in try TemplateRepository(session: session).add(draft) }

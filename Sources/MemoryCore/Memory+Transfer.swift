@@ -44,19 +44,19 @@ extension Memory {
 
     /// Hands out every memory as a line of JSON (NDJSON without the newline), in the order they were stored.
     ///
-    /// A client's alone, or all. Memory use does not depend on how many there are. The line is what
+    /// Memory use does not depend on how many there are. The line is what
     /// ``importLines(_:)`` takes.
     @concurrent
     public func export(
-        client: Int? = nil, _ body: @concurrent (_ lines: [[UInt8]]) async throws -> Void
+        of owners: Owners, _ body: @concurrent (_ lines: [[UInt8]]) async throws -> Void
     ) async throws {
-        if let client { try Limits.check(clientID: client) }
+        try owners.validate()
         var last: Int64 = 0
         while true {
             let start = last
             let (records, vectors) = try await longRead { session throws(MemoryError) in
                 let events = EventRepository(session: session)
-                let records = try events.page(after: start, clientID: client, limit: 500)
+                let records = try events.page(after: start, of: owners, limit: 500)
                 return (records, try events.suppliedEmbeddings(records.map(\.id)))
             }
             guard let newest = records.last else { return }
@@ -65,20 +65,21 @@ extension Memory {
         }
     }
 
-    /// Stores memories from lines that ``export(client:_:)`` gave, up to 256 at once. They get new ids and keep the moment
+    /// Stores memories from lines that ``export(of:_:)`` gave, up to 256 at once. They get new ids and keep the moment
     /// they were first stored.
     ///
-    /// `client`: whose they must be; a line that names another client fails, one that names none is this one's.
+    /// `clients`: whose they may be; a line that names another fails, one that names none is the only one's.
     /// - Returns: a receipt or an error for each line.
     public func importLines(
-        _ lines: [[UInt8]], client: Int? = nil
+        _ lines: [[UInt8]], of clients: Clients
     ) async throws(MemoryError) -> [Result<RememberReceipt, MemoryError>] {
         let drafts = lines.map { line in
             Result { () throws(MemoryError) in
                 var object = try JSONObject(request: line)
-                if let client {
-                    object["client_id"] = object["client_id"] ?? .int(Int64(client))
-                    guard object["client_id"]?.int == Int64(client) else {
+                if let only = clients.single { object["client_id"] = object["client_id"] ?? .int(Int64(only)) }
+                if case .only = clients {
+                    let named = object["client_id"]?.int.flatMap { Int(exactly: $0) }
+                    guard let named, clients.contains(named) else {
                         throw MemoryError(
                             .forbidden, "client_id must be the client that is imported to", field: "client_id")
                     }

@@ -21,12 +21,13 @@ public final class Memory: Sendable {
     let embeddings: EmbeddingService
     let delivery: PointDelivery
     let outbox: OutboxWorker
+    let erasures: Erasures
     let logger: Logger
     let surroundings: any Surroundings
     let fusion: Fusion
 
     let writer: MemoryWriter
-    let inserts: Coalescer<MemoryDraft, MemoryRecord>
+    let inserts: Coalescer<MemoryDraft, EventRepository.Inserted>
     /// Records by id; each call has its own list.
     let reads: Coalescer<[RecordKey], [MemoryRecord]>
     /// Which kinds of records a client has, so that collections without any of them are not searched.
@@ -68,14 +69,20 @@ public final class Memory: Sendable {
             database: database, signals: signals, logger: logger, surroundings: surroundings)
         reconciler = Reconciler(database: database, vectors: vectors, logger: logger, surroundings: surroundings)
         self.subscriber = subscriber
-        keys = KeyRing(database: database, keys: configuration.apiKeys, surroundings: surroundings)
+        keys = KeyRing(
+            database: database, keys: configuration.apiKeys, logger: logger, surroundings: surroundings)
         cache = MemoryCache(
-            stores.shortTerm, prefix: configuration.valkey.keyPrefix, budgets: configuration.budgets,
+            stores.shortTerm, prefix: configuration.valkey.keyPrefix,
+            ranking: "\(embedder.model) \(configuration.denseWeight)", budgets: configuration.budgets,
             surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
+        erasures = Erasures(
+            database: database, cache: cache, lookTime: configuration.budgets.readRecords, logger: logger,
+            surroundings: surroundings)
         outbox = OutboxWorker(
-            database: database, delivery: delivery, cache: cache, logger: logger, surroundings: surroundings)
+            database: database, delivery: delivery, cache: cache, erasures: erasures, logger: logger,
+            surroundings: surroundings)
         var fusion = Fusion()
         fusion.denseWeight = configuration.denseWeight
         self.fusion = fusion
@@ -84,10 +91,10 @@ public final class Memory: Sendable {
         self.writer = writer
         inserts = Coalescer(
             store: database.name, maxBatch: 64, maxRunning: database.parallelWrites, changes: true,
-            abandoned: { [outbox] draft, record in
+            abandoned: { [outbox] _, inserted in
                 // Nobody indexes it any more: its outbox row need not wait for the lease to end.
-                guard let lease = Changed(inserted: record, supplied: draft.embedding).lease else { return }
-                outbox.failed(lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
+                outbox.failed(
+                    inserted.lease, .timeout(database.name, "stored too late to be answered"), isStored: false)
             }
         ) { drafts, deadline in
             await writer.insert(drafts, deadline)

@@ -15,7 +15,7 @@ extension MemoryConfiguration {
     ///
     /// - `MEMORY_DATA_DIR` (./memory-data), `MEMORY_CACHE_MB` (200, 1...100,000), `MEMORY_VECTOR_CACHE_MB` (320, 1...100,000)
     /// - `DATABASE_URL` (secret), or `POSTGRES_HOST` (127.0.0.1), `POSTGRES_PORT` (5432), `POSTGRES_DB` (postgres),
-    ///   `POSTGRES_USER` (postgres), `POSTGRES_PASSWORD` (secret); `POSTGRES_CONNECTIONS` (8, 1...100)
+    ///   `POSTGRES_USER` (postgres), `POSTGRES_PASSWORD` (secret); `POSTGRES_SSLMODE` (prefer), `POSTGRES_CONNECTIONS` (8, 1...100)
     /// - `VALKEY_URL` (secret), or `VALKEY_HOST` (127.0.0.1), `VALKEY_PORT` (6379), `VALKEY_DB` (0), `VALKEY_USER`,
     ///   `VALKEY_PASSWORD` (secret); `VALKEY_KEY_PREFIX` (mg)
     /// - `QDRANT_URL`, or `QDRANT_HOST` (127.0.0.1) and `QDRANT_PORT` (6333); `QDRANT_API_KEY` (secret),
@@ -72,6 +72,13 @@ extension MemoryConfiguration {
         postgres.database = settings.string("POSTGRES_DB") ?? postgres.database
         postgres.user = settings.string("POSTGRES_USER") ?? postgres.user
         postgres.password = settings.secret("POSTGRES_PASSWORD")
+        if let mode = settings.string("POSTGRES_SSLMODE") {
+            guard let mode = PostgresConfiguration.SSLMode(rawValue: mode) else {
+                let modes = PostgresConfiguration.SSLMode.allCases.map(\.rawValue)
+                throw Settings.wrong("POSTGRES_SSLMODE", "one of \(modes.joined(separator: ", "))")
+            }
+            postgres.sslMode = mode
+        }
         postgres.connections = try settings.int("POSTGRES_CONNECTIONS", 1...100) ?? postgres.connections
     }
 

@@ -37,7 +37,7 @@ enum Target: String {
         }
         if let request = try? RecallRequest(object), (try? request.validate()) != nil {
             precondition((1...100).contains(request.limit))
-            precondition(request.fingerprint == request.fingerprint)
+            precondition(request.fingerprint("m") == request.fingerprint("m"))
         }
         _ = try? MemoryPatch(object)
     }

@@ -135,6 +135,10 @@ struct ConfigurationTests {
             for match in source.matches(of: pattern) { names.insert(String(match[1].substring ?? "")) }
         }
         #expect(names.count > 20)
+        let compose = try String(contentsOf: root.appendingPathComponent("deploy/docker-compose.yml"), encoding: .utf8)
+        for match in compose.matches(of: try Regex(#"\$\{([A-Z_]+)"#)) {
+            names.insert(String(match[1].substring ?? ""))
+        }
         for name in names { #expect(template.contains("\(name)="), "\(name) is not in .env.template") }
     }
 }

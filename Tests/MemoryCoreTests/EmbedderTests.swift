@@ -138,4 +138,63 @@ struct EmbedderTests {
             #expect(error.code == .unavailable && error.isRetriable)
         }
     }
+
+    private static func answers(_ asked: StubServer.Asked) -> StubServer.Answer {
+        let count = (try? JSON.parse(Array(asked.body.utf8)))?["input"]?.array?.count ?? 0
+        let items = (0..<count).map { item($0, "[0.6, 0.8]") }.joined(separator: ",")
+        return StubServer.Answer(200, #"{"data": [\#(items)]}"#)
+    }
+
+    @Test(
+        "A text for which the provider answers 500 fails alone, for good, while others are served",
+        .timeLimit(.minutes(5)))
+    func poisonWith500() async throws {
+        let many = (0..<9).map { "text \($0)" } + ["poison"]
+        for texts in [["poison"], many] {
+            let (results, _) = try await embed(
+                texts,
+                answering: { asked in
+                    asked.body.contains("poison") ? StubServer.Answer(500, "NaN") : Self.answers(asked)
+                })
+            for (text, result) in zip(texts, results) {
+                switch result {
+                case .success: #expect(text != "poison")
+                case .failure(let error):
+                    #expect(text == "poison" && !error.isRetriable && error.driverCode == "http 500")
+                }
+            }
+        }
+    }
+
+    @Test(
+        "While the provider serves nobody, a batch is no text's fault, and costs it at most one request more",
+        .timeLimit(.minutes(5)), arguments: [500, 502, 503])
+    func down(_ status: Int) async throws {
+        let texts = (0..<64).map { "text \($0)" }
+        let (results, asked) = try await embed(texts, answering: { _ in StubServer.Answer(status, "") })
+        #expect(asked.count <= 2)
+        for result in results {
+            let error = #expect(throws: MemoryError.self) { try result.get() }
+            #expect(error?.isRetriable == true)
+        }
+    }
+
+    @Test("A poisoned text does not open the breaker for the others", .timeLimit(.minutes(5)))
+    func breaker() async throws {
+        try await StubServer.with(answering: {
+            $0.body.contains("poison") ? StubServer.Answer(500, "NaN") : Self.answers($0)
+        }) { url, _ in
+            let embedder = try OpenAIEmbedder(EmbeddingsConfiguration(url: url + "/v1", model: "m"))
+            let start = ContinuousClock.now
+            // More failures in a row, over a longer time, than a breaker forgives.
+            var count = 0
+            while count < 20 || ContinuousClock.now - start < .milliseconds(600) {
+                let result = await embedder.embed(["poison"], deadline: .after(.seconds(10)))
+                let error = #expect(throws: MemoryError.self) { try result[0].get() }
+                #expect(error?.driverCode == "http 500")
+                count += 1
+            }
+            await embedder.close()
+        }
+    }
 }

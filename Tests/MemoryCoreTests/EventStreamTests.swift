@@ -18,7 +18,7 @@ struct EventStreamTests {
                 let (words, events) = (Shared(0), Shared(0))
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        try await memory.follow { batch in
+                        try await memory.follow(EventFilter(of: .anyone)) { batch in
                             words.withLock { $0 += 1 }
                             events.withLock { $0 += batch.count }
                         }
@@ -31,10 +31,10 @@ struct EventStreamTests {
                         try await world.eventually("it has looked") { words.value > second }
                     }
                     // Other calls, so that one who goes round in circles has time to do so.
-                    for _ in 0..<50 { _ = try await memory.events() }
+                    for _ in 0..<50 { _ = try await memory.events(EventFilter(of: .anyone)) }
                     #expect(reads.value - before - 50 <= 2 && words.value <= 4)
                     // After all those waits it is still woken: far less than a second passes here.
-                    _ = try await memory.log(EventDraft(type: "a", source: "s", clientID: world.client))
+                    _ = try await memory.log(EventDraft(type: "a", source: "s", owner: .client(world.client)))
                     try await world.eventually("it is told") {
                         surroundings.advance(by: .microseconds(500))
                         return events.value == 1
@@ -51,12 +51,14 @@ struct EventStreamTests {
     func late() async throws {
         try await TestWorld.with { world async throws in
             try await world.withMemory { memory async throws in
-                let first = try await memory.log(EventDraft(type: "a", source: "s"))
+                let first = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared))
                 let heard = Shared<[Int64]>([])
                 let database = try PostgresDatabase(world.configuration.postgres)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        try await memory.follow(after: first.id) { events in heard.withLock { $0 += events.map(\.id) } }
+                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in
+                            heard.withLock { $0 += events.map(\.id) }
+                        }
                     }
                     // Three ways of being late: the id first of all, an id after other writes, and one that is rolled back.
                     let (isLow, mayEnd) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
@@ -69,12 +71,12 @@ struct EventStreamTests {
                         }
                     }
                     await Self.wait(for: isLow, times: 3)
-                    for _ in 0..<250 { _ = try await memory.log(EventDraft(type: "a", source: "s")) }
+                    for _ in 0..<250 { _ = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)) }
                     // Whoever looks now sees 250 events above the ids of the open transactions.
                     for _ in 0..<5 { _ = try await memory.horizon.look(age: .zero, deadline: .after(.seconds(10))) }
                     for _ in 0..<3 { mayEnd.signal() }
                     try await world.eventually("all are heard") { heard.value.count >= 252 }
-                    for _ in 0..<5 { _ = try await memory.log(EventDraft(type: "a", source: "s")) }
+                    for _ in 0..<5 { _ = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)) }
                     try await world.eventually("all are heard") { heard.value.count >= 257 }
                     group.cancelAll()
                 }
@@ -133,12 +135,14 @@ struct EventStreamTests {
             (settings.connections, settings.statementTimeout) = (16, .seconds(30))
             let database = try PostgresDatabase(settings)
             try await world.withMemory { memory async throws in
-                let first = try await memory.log(EventDraft(type: "a", source: "s"))
+                let first = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared))
                 let heard = Shared<[Int64]>([])
                 let stored = Shared(0)
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        try await memory.follow(after: first.id) { events in heard.withLock { $0 += events.map(\.id) } }
+                        try await memory.follow(EventFilter(of: .anyone), after: first.id) { events in
+                            heard.withLock { $0 += events.map(\.id) }
+                        }
                     }
                     await withTaskGroup(of: Void.self) { writers in
                         for writer in 0..<16 {
@@ -146,7 +150,7 @@ struct EventStreamTests {
                         }
                     }
                     try await world.eventually("all are heard") { heard.value.count >= stored.value }
-                    _ = try await memory.log(EventDraft(type: "a", source: "s"))
+                    _ = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared))
                     try await world.eventually("the last is heard") { heard.value.count > stored.value }
                     group.cancelAll()
                 }
@@ -191,7 +195,7 @@ struct EventStreamTests {
                 let database = try PostgresDatabase(world.configuration.postgres)
                 let (isLow, mayEnd) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
                 let heard = Shared<[String]>([])
-                for _ in 0..<3 { _ = try await memory.log(EventDraft(type: "before", source: "s")) }
+                for _ in 0..<3 { _ = try await memory.log(EventDraft(type: "before", source: "s", owner: .shared)) }
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
                         try await database.write(deadline: .after(.seconds(60))) { session throws(MemoryError) in
@@ -199,16 +203,16 @@ struct EventStreamTests {
                         }
                     }
                     await Self.wait(for: isLow, times: 1)
-                    for _ in 0..<3 { _ = try await memory.log(EventDraft(type: "before", source: "s")) }
+                    for _ in 0..<3 { _ = try await memory.log(EventDraft(type: "before", source: "s", owner: .shared)) }
                     let hasBegun = Shared(false)
                     group.addTask {
-                        try await memory.follow { events in
+                        try await memory.follow(EventFilter(of: .anyone)) { events in
                             hasBegun.value = true
                             heard.withLock { $0 += events.map(\.type) }
                         }
                     }
                     try await world.eventually("it follows") { hasBegun.value }
-                    _ = try await memory.log(EventDraft(type: "after", source: "s"))
+                    _ = try await memory.log(EventDraft(type: "after", source: "s", owner: .shared))
                     mayEnd.signal()
                     try await world.eventually("both are heard") { heard.value.count >= 2 }
                     group.cancelAll()
@@ -226,13 +230,15 @@ struct EventStreamTests {
         try await TestWorld.with(stores) { world async throws in
             try await world.withMemory { memory async throws in
                 var ids: [Int64] = []
-                for _ in 0..<3 { ids.append(try await memory.log(EventDraft(type: "a", source: "s")).id) }
+                for _ in 0..<3 {
+                    ids.append(try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)).id)
+                }
                 func heard(after cursor: Int64, count: Int, _ act: () async throws -> Void) async throws -> [Int64] {
                     let heard = Shared<[Int64]>([])
                     let hasBegun = Shared(false)
                     try await withThrowingTaskGroup(of: Void.self) { group in
                         group.addTask {
-                            try await memory.follow(after: cursor) { events in
+                            try await memory.follow(EventFilter(of: .anyone), after: cursor) { events in
                                 hasBegun.value = true
                                 heard.withLock { $0 += events.map(\.id) }
                             }
@@ -252,12 +258,35 @@ struct EventStreamTests {
                 for beyond in [ids[2] + 1_000_000, .max] {
                     let new = Shared<Int64>(0)
                     let after = try await heard(after: beyond, count: 1) {
-                        new.value = try await memory.log(EventDraft(type: "a", source: "s")).id
+                        new.value = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared)).id
                     }
                     #expect(after == [new.value])
                 }
             }
         }
+    }
+
+    @Test(
+        "A transaction holds back what it may bring, also once it is prepared; another history is learnt anew",
+        .timeLimit(.minutes(1)))
+    func floors() {
+        var state = EventHorizon.State()
+        func settled(_ newest: Int64, _ given: Int64, _ holders: [(String, String?)] = []) -> Int64 {
+            let sight = EventLogRepository.Sight(
+                newest: newest, given: given,
+                holders: holders.map { EventLogRepository.Holder(transaction: $0.0, process: $0.1) })
+            return state.note(sight, at: .now).settled
+        }
+        #expect(settled(5, 5, [("1/1", "1")]) == 0, "who was there before the first look may have any id")
+        #expect(settled(10, 10) == 10)
+        #expect(settled(20, 20, [("3/5", "1")]) == 10)
+        #expect(settled(30, 30, [("3/5", "1"), ("4/1", "2")]) == 10)
+        #expect(settled(40, 40, [("-1/77", nil), ("4/1", "2")]) == 10)
+        #expect(settled(50, 50, [("4/1", "2")]) == 20)
+        #expect(settled(60, 60) == 60)
+        #expect(settled(55, 60) == 60, "the newest were deleted")
+        #expect(settled(40, 45, [("5/1", "1")]) == 0, "ids are given again")
+        #expect(settled(46, 46) == 46)
     }
 
     @Test("A filter that fits little is not looked through again and again", .timeLimit(.minutes(5)))
@@ -266,9 +295,9 @@ struct EventStreamTests {
             try await world.withMemory { memory async throws in
                 try await world.execute(
                     "INSERT INTO events (event_type, event_source) SELECT 'b', 's' FROM generate_series(1, 50000)")
-                var filter = EventFilter()
+                var filter = EventFilter(of: .anyone)
                 filter.type = "a"
-                let last = try await memory.log(EventDraft(type: "a", source: "s"))
+                let last = try await memory.log(EventDraft(type: "a", source: "s", owner: .shared))
                 let stream = try await memory.eventStream(filter, after: 0)
                 for try await events in stream where !events.isEmpty {
                     #expect(events.map(\.id) == [last.id])

@@ -161,11 +161,9 @@ private struct FaultySession: SQLSession {
 
 // MARK: The copies
 
-private struct FaultyVectors: VectorStore {
+private struct FaultyVectors: WrappedVectors {
     let base: any VectorStore
     let plan: FaultPlan
-    var name: MemoryError.Store { base.name }
-    var parallelWrites: Int { base.parallelWrites }
 
     func upsert(_ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError)
     {
@@ -190,44 +188,13 @@ private struct FaultyVectors: VectorStore {
             try await base.search(queries, in: collection, deadline: deadline)
         }
     }
-
-    func vectors(
-        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> [Int64: [Float]] {
-        try await base.vectors(of: ids, in: collection, deadline: deadline)
-    }
-
-    func count(in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) -> Int {
-        try await base.count(in: collection, deadline: deadline)
-    }
-
-    func otherModel(
-        than model: String, in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> String? {
-        try await base.otherModel(than: model, in: collection, deadline: deadline)
-    }
-
-    func existing(
-        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> Set<Int64> {
-        try await base.existing(ids, in: collection, deadline: deadline)
-    }
-
-    func ownIDs(
-        in collection: VectorCollection, after id: Int64?, limit: Int, deadline: Deadline
-    ) async throws(MemoryError) -> [Int64] {
-        try await base.ownIDs(in: collection, after: id, limit: limit, deadline: deadline)
-    }
-
-    func setUp(deadline: Deadline) async throws(MemoryError) { try await base.setUp(deadline: deadline) }
-    func ping(deadline: Deadline) async throws(MemoryError) { try await base.ping(deadline: deadline) }
-    func close() async { await base.close() }
 }
 
 private struct FaultyCache: ShortTermStore {
     let base: any ShortTermStore
     let plan: FaultPlan
     var name: MemoryError.Store { base.name }
+    var epoch: String? { base.epoch }
 
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
         let garbage = ShortTermValues(values: keys.map { Array($0.utf8) }, epoch: "another")

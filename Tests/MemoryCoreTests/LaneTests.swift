@@ -138,7 +138,7 @@ struct LaneTests {
                 let ended = Shared(0)
                 let documents = (0..<8).map { number in
                     Task {
-                        let draft = DocumentDraft(id: "d\(number)", clientID: world.client, content: "long")
+                        let draft = DocumentDraft(id: "d\(number)", owner: .client(world.client), content: "long")
                         _ = try? await memory.ingest(draft)
                         ended.withLock { $0 += 1 }
                     }

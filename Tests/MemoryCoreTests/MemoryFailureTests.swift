@@ -161,7 +161,7 @@ struct MemoryFailureTests {
                 let receipt = try await memory.remember("tea at four", client: world.client)
                 let request = RecallRequest(query: "tea", clientID: world.client)
                 let prefix = "\(world.configuration.valkey.keyPrefix):{c\(world.client)}"
-                let keys = ["recall:\(request.fingerprint)", "generation", "memory:\(receipt.memoryID)"].map {
+                let keys = ["recall:\(request.fingerprint(memory.cache.ranking))", "generation", "memory:\(receipt.memoryID)"].map {
                     "\(prefix):\($0)"
                 }
                 for value in [
@@ -324,9 +324,11 @@ struct MemoryFailureTests {
         }
     }
 
-    @Test("A text that the provider always refuses ends as a dead letter, and holds nobody up", .timeLimit(.minutes(5)))
-    func deadLetter() async throws {
-        try await withProvider({ $0.body.contains("poison") ? StubServer.Answer(400, "{}") : Self.vectors($0) }) {
+    @Test(
+        "A text that the provider always refuses ends as a dead letter, and holds nobody up", .timeLimit(.minutes(5)),
+        arguments: [400, 500])
+    func deadLetter(_ status: Int) async throws {
+        try await withProvider({ $0.body.contains("poison") ? StubServer.Answer(status, "{}") : Self.vectors($0) }) {
             memory, world in
             let poison = try await memory.remember("poison", client: world.client)
             #expect(poison.failed == [.qdrant])
@@ -338,9 +340,35 @@ struct MemoryFailureTests {
             try await world.eventually("it is given up on") {
                 try await world.execute("UPDATE memory_outbox SET due_at = now() WHERE due_at > now() AND attempts > 0")
                 return try await world.execute("SELECT state, attempts, last_error FROM memory_outbox")
-                    == [["dead", "8", "embeddings unavailable http 400"]]
+                    == [["dead", "8", "embeddings unavailable http \(status)"]]
+            }
+            // Others never noticed.
+            for number in 0..<10 {
+                let answer = try await memory.recall(RecallRequest(query: "food? \(number)", clientID: world.client))
+                #expect(!answer.isDegraded)
             }
             #expect(try await memory.memory(poison.memoryID, client: world.client).content == "poison")
+        }
+    }
+
+    @Test("A provider that is down altogether makes no dead letters", .timeLimit(.minutes(5)), arguments: [500, 503])
+    func noDeadLetters(_ status: Int) async throws {
+        let isUp = Shared(false)
+        try await withProvider({ isUp.value ? Self.vectors($0) : StubServer.Answer(status, "{}") }) { memory, world in
+            for number in 0..<3 { try await memory.remember("food \(number)", client: world.client) }
+            let start = try await world.execute("SELECT max(fence) FROM memory_outbox")[0][0].flatMap { Int($0) } ?? 0
+            try await world.eventually("it was tried more often than a poisoned text is") {
+                try await world.execute("UPDATE memory_outbox SET due_at = now() WHERE due_at > now()")
+                let fence = try await world.execute("SELECT min(fence) FROM memory_outbox")[0][0].flatMap { Int($0) }
+                return (fence ?? 0) >= start + 9
+            }
+            let attempts = try await world.execute("SELECT DISTINCT state, attempts FROM memory_outbox")
+            #expect(attempts == [["pending", "0"]])
+            isUp.value = true
+            try await world.eventually("they are delivered") {
+                try await world.execute("UPDATE memory_outbox SET due_at = now() WHERE due_at > now()")
+                return try await world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
+            }
         }
     }
 

@@ -40,12 +40,21 @@ struct OutageTests {
             outage.succeeded()
             surroundings.advance(by: .milliseconds(100))
         }
-        #expect(log.lines.map(\.message) == ["qdrant is away", "qdrant is back"])
+        #expect(log.lines.isEmpty, "each is a call that came too late")
+        for _ in 0..<600 {
+            for _ in 0..<15 {
+                outage.failed(error)
+                surroundings.advance(by: .milliseconds(100))
+            }
+            outage.succeeded()
+        }
+        let fifteenMinutes = log.lines.count { $0.message == "qdrant is away" }
+        #expect((13...16).contains(fifteenMinutes), "it lasts 1.5 seconds each time: once a minute")
         for _ in 0..<60 {
             outage.failed(error)
             surroundings.advance(by: .milliseconds(100))
         }
-        #expect(log.lines.count == 3 && log.lines.last?.message == "qdrant is away")
+        #expect(log.lines.last?.message == "qdrant is away", "it lasts")
     }
 
     @Test("Reading ends no outage of writing", .timeLimit(.minutes(1)))
@@ -54,6 +63,7 @@ struct OutageTests {
         for _ in 0..<10 {
             outage.failed(.unavailable(.sqlite, "disk full"), writing: true)
             outage.succeeded(writing: false)
+            surroundings.advance(by: .milliseconds(500))
         }
         #expect(log.lines.map(\.message) == ["sqlite is away"])
         outage.succeeded(writing: true)
@@ -77,12 +87,7 @@ struct OutageTests {
                 }
                 await memory.outbox.look()
                 await memory.outbox.look()
-                #expect(
-                    log.lines.map(\.message) == [
-                        "\(memory.database.name) is away", "Reading the outbox fails",
-                        "\(memory.database.name) is back",
-                        "Reading the outbox works again",
-                    ])
+                #expect(log.lines.map(\.message) == ["Reading the outbox fails", "Reading the outbox works again"])
                 let comparing = Task { await memory.reconciler.run() }
                 defer { comparing.cancel() }
                 for (at, line) in [(1, "fails"), (1, "still fails"), (1_000_000, "works again")] {

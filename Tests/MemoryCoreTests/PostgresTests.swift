@@ -14,6 +14,30 @@ struct PostgresTests {
 
     private var soon: Deadline { .after(.seconds(10)) }
 
+    @Test(
+        "A conflict is tried again until the deadline, and the transaction then counts", .timeLimit(.minutes(5)),
+        arguments: ["40001", "40P01"])
+    func conflicts(_ state: String) async throws {
+        try await TestWorld.with { world async throws in
+            let database = try database(world)
+            let tries = Shared(0)
+            let conflict = SQL(unsafeText: "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '\(state)'; END $$")
+            try await database.write(deadline: soon) { session throws(MemoryError) in
+                try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES ($1, 'x')", [.int(1)])
+                if tries.withLock({ tries in tries += 1; return tries }) < 8 { try session.script(conflict) }
+            }
+            #expect(tries.value == 8)
+            #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])
+            let error = await #expect(throws: MemoryError.self) {
+                try await database.write(deadline: .after(.milliseconds(100))) { session throws(MemoryError) in
+                    try session.script(conflict)
+                }
+            }
+            #expect(error?.outcome == .notStored)
+            await database.close()
+        }
+    }
+
     @Test("Values come back as they went", .timeLimit(.minutes(5)))
     func values() async throws {
         try await TestWorld.with { world async throws in
@@ -48,7 +72,7 @@ struct PostgresTests {
             let prepared = try await database.read(deadline: soon) { session throws(MemoryError) in
                 // Six times: from the sixth on PostgreSQL may use a plan for all values.
                 for _ in 0..<6 {
-                    _ = try EventLogRepository(session: session).list(EventFilter(), page: PageRequest())
+                    _ = try EventLogRepository(session: session).list(EventFilter(of: .anyone), page: PageRequest())
                     _ = try EventRepository(session: session).memories([RecordKey(id: 1, clientID: 1)])
                 }
                 return try session.query("SELECT statement FROM pg_prepared_statements", [])

@@ -120,14 +120,7 @@ struct QdrantTests {
         }
     }
 
-    private func faults(_ world: TestWorld, _ body: String) async throws {
-        let http = try CurlClient(store: .qdrant)
-        _ = try await http.send(
-            CurlRequest(
-                method: .post, url: world.configuration.qdrant.url + "/__test__/config", body: Array(body.utf8),
-                deadline: soon))
-        await http.close()
-    }
+    private func faults(_ world: TestWorld, _ body: String) async throws { try await setFaults(world, body) }
 
     @Test("A request that does not fit is not tried again", .timeLimit(.minutes(5)))
     func permanent() async throws {

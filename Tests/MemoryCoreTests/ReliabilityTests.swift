@@ -22,7 +22,7 @@ struct ReliabilityTests {
                 for number in 0..<5 {
                     ids.append(try await memory.remember("tea \(number)", client: world.client).memoryID)
                 }
-                _ = try await memory.ingest(DocumentDraft(id: "d", clientID: world.client, content: "tea"))
+                _ = try await memory.ingest(DocumentDraft(id: "d", owner: .client(world.client), content: "tea"))
                 let reflection = try await memory.reflect(
                     "tea", client: world.client, on: .init(mode: .daily, date: "2026-05-07"))
                 try await world.eventually("nothing is owed") {
@@ -179,7 +179,7 @@ struct ReliabilityTests {
                     #expect(count == 1)
                 }
                 let (old, new) = (leases.value[0], leases.value[1])
-                #expect(new.fence > old.fence)
+                #expect(new.fence != old.fence)
                 #expect(try await rows { outbox throws(MemoryError) in try outbox.complete([old]) } == 1)
                 let last = Shared<OutboxRepository.Lease?>(nil)
                 _ = try await rows { outbox throws(MemoryError) in
@@ -341,14 +341,16 @@ struct ReliabilityTests {
                 var codes: [String?] = []
                 for _ in 0..<12 {
                     do throws(MemoryError) {
-                        _ = try await memory.events()
+                        _ = try await memory.events(EventFilter(of: .anyone))
                     } catch {
                         codes.append(error.driverCode)
                     }
                 }
                 #expect(codes.count == 12 && codes.suffix(5).contains(CircuitBreaker.isOpen))
                 try await world.perform(.resume, .postgres)
-                try await world.eventually("it serves again") { (try? await memory.events().items.count) == 1 }
+                try await world.eventually("it serves again") {
+                    (try? await memory.events(EventFilter(of: .anyone)).items.count) == 1
+                }
             }
         }
     }
@@ -431,10 +433,10 @@ struct EventBusTests {
                             await first.cache.publish([
                                 ShortTermPublication(channel: "bus-test:tasks", message: message.encoded)
                             ])
-                            return try await !first.events().items.isEmpty
+                            return try await !first.events(EventFilter(of: .anyone)).items.isEmpty
                         }
-                        let count = try await second.events().items.count
-                        let event = try #require(try await second.events().items.first)
+                        let count = try await second.events(EventFilter(of: .anyone)).items.count
+                        let event = try #require(try await second.events(EventFilter(of: .anyone)).items.first)
                         #expect(event.type == "task.created" && event.source == "bus-test:tasks")
                         #expect(event.payload == ["id": 7])
                         let same: JSON = ["type": "task.updated", "once": true]
@@ -444,14 +446,19 @@ struct EventBusTests {
                             ])
                         }
                         try await world.eventually("it is stored") {
-                            try await second.events().items.contains { $0.type == "task.updated" }
+                            try await second.events(EventFilter(of: .anyone)).items.contains {
+                                $0.type == "task.updated"
+                            }
                         }
                         try await world.eventually("what is stored is heard") {
-                            _ = try await first.log(EventDraft(type: "task.done", source: "test", payload: ["a": 1]))
+                            _ = try await first.log(
+                                EventDraft(type: "task.done", source: "test", owner: .shared, payload: ["a": 1]))
                             _ = try await second.remember("a secret", client: world.client)
                             return Set(heard.value.compactMap { $0["event_type"]?.string }).count == 2
                         }
-                        let updates = try await second.events().items.filter { $0.type == "task.updated" }
+                        let updates = try await second.events(EventFilter(of: .anyone)).items.filter {
+                            $0.type == "task.updated"
+                        }
                         #expect(updates.count == 1 && count >= 1)
                     }
                 }
@@ -468,7 +475,7 @@ struct EventBusTests {
             Memory.draft(ValkeySubscriber.Message(channel: "c", payload: Array(text.utf8)))
         }
         #expect(draft("plain text")?.payload == ["text": "plain text"] && draft("plain")?.type == "c")
-        #expect(draft(#"{"type": "t", "payload": {"a": 1}, "client_id": 3}"#)?.clientID == 3)
+        #expect(draft(#"{"type": "t", "payload": {"a": 1}, "client_id": 3}"#)?.owner == .client(3))
         #expect(draft(#"{"a": 1}"#)?.payload == ["a": 1])
         #expect(draft(#"{"published_by": "memory-gateway", "event_type": "t"}"#) == nil)
         #expect(draft(#"{"type": "memory:fact"}"#) == nil)

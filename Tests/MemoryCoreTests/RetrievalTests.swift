@@ -114,4 +114,29 @@ struct RetrievalTests {
         func cosine(_ a: [Float], _ b: [Float]) -> Float { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
         #expect(cosine(unit[0], unit[1]) > cosine(unit[0], unit[2]) + 0.3)
     }
+
+    @Test("A long text is embedded elsewhere than a short one, and alike")
+    func longTexts() async throws {
+        let long = String(repeating: "painting a sunrise. ", count: 2000)
+        let both = await LexicalEmbedder().embed([long, "painting a sunrise."], deadline: .after(.seconds(30)))
+        let vectors = try both.map { try $0.get() }
+        #expect(abs(zip(vectors[0], vectors[1]).reduce(0) { $0 + $1.0 * $1.1 } - 1) < 1e-3)
+        // Only what waits for a thread can be too late for one.
+        let late = await LexicalEmbedder().embed([long], deadline: .after(.zero))
+        #expect(throws: MemoryError.self) { try late[0].get() }
+        let short = await LexicalEmbedder().embed(["short"], deadline: .after(.zero))
+        #expect(throws: Never.self) { try short[0].get() }
+    }
+
+    @Test("A text that is looked at piece by piece is cut as one that is looked at as a whole", arguments: 0..<40)
+    func windows(_ seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let pieces = ["word", "longer word", ".", " ", " ", "\n", "\n\n", "# Heading\n", "é", "猫", "        \n  "]
+        let text = (0..<Int.random(in: 0..<3000, using: &generator)).map { _ in
+            pieces[Int.random(in: pieces.indices, using: &generator)]
+        }.joined()
+        let whole = Chunker(size: 100, overlap: 15, window: .max).chunks(text)
+        #expect(Chunker(size: 100, overlap: 15, window: 1).chunks(text) == whole)
+        #expect(Chunker(size: 100, overlap: 15, window: 333).chunks(text) == whole)
+    }
 }

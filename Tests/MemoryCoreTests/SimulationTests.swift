@@ -30,4 +30,22 @@ struct SimulationTests {
             try await Simulation(world, seed: seed).run(steps: 60)
         }
     }
+
+    @Test(
+        "Embedded: whatever calls overlap and whatever comes late, a point shows its record in the end",
+        .timeLimit(.minutes(240)), arguments: first..<(first + count))
+    func overlapEmbedded(_ seed: UInt64) async throws {
+        try await TestWorld.with(.embedded) { world async throws in
+            try await Overlap.run(world, seed: seed, lives: 10)
+        }
+    }
+
+    @Test(
+        "Servers: whatever calls overlap and whatever comes late, a point shows its record in the end",
+        .timeLimit(.minutes(240)), arguments: first..<(first + max(2, count / 12)))
+    func overlapServers(_ seed: UInt64) async throws {
+        try await TestWorld.with(.servers, own: [.qdrant]) { world async throws in
+            try await Overlap.run(world, seed: seed, lives: 10)
+        }
+    }
 }

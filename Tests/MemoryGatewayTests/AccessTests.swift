@@ -10,63 +10,13 @@ import Testing
 struct AccessTests {
     private func bearer(_ key: Secret) -> HTTPFields { [.authorization: "Bearer \(key.revealed)"] }
 
-    /// A request that an endpoint accepts, made of its own examples, for a client.
-    private func request(_ endpoint: Endpoint, client: Int?) -> (path: String, body: JSON?) {
-        var path = endpoint.path
-        var query: [String] = []
-        for parameter in endpoint.allParameters {
-            var value = parameter.example.string ?? String(decoding: parameter.example.encoded, as: UTF8.self)
-            if parameter.name == "client_id" {
-                guard let client else { continue }
-                value = String(client)
-            } else if !parameter.isRequired {
-                continue
-            }
-            value = value.replacing(" ", with: "+").replacing("?", with: "%3F")
-            if parameter.isInPath {
-                path = path.replacing("{\(parameter.name)}", with: value)
-            } else {
-                query.append("\(parameter.name)=\(value)")
-            }
-        }
-        if !query.isEmpty { path += "?" + query.joined(separator: "&") }
-        guard case .json(let schema, _) = endpoint.body else { return (path, nil) }
-        let schemas = JSON.object(Endpoint.document)["components"]?["schemas"]
-        var body = schemas?[schema]?["example"]?.object ?? JSONObject()
-        if schema == "MemoryBatch" {
-            body["memories"] = [.object(schemas?["MemoryDraft"]?["example"]?.object ?? JSONObject())]
-        }
-        if let client { name(client, in: &body) }
-        return (path, .object(body))
-    }
-
-    private func name(_ client: Int, in body: inout JSONObject) {
-        if body["client_id"] != nil { body["client_id"] = .int(Int64(client)) }
-        if case .array(let items)? = body["memories"] {
-            body["memories"] = .array(
-                items.map { item in
-                    var object = item.object ?? JSONObject()
-                    object["client_id"] = .int(Int64(client))
-                    return .object(object)
-                })
-        }
-    }
-
     private func send(
         _ gateway: TestGateway, _ endpoint: Endpoint, client: Int?, _ headers: HTTPFields
     ) async throws -> TestGateway.Reply {
-        let (path, body) = request(endpoint, client: client)
-        var headers = headers
-        var bytes = body?.encoded
-        if case .lines = endpoint.body {
-            headers[.contentType] = "application/x-ndjson"
-            bytes = Array(#"{"content": "imported"}"#.utf8)
-        }
-        return try await gateway.send(endpoint.method, path, body: bytes, headers: headers)
+        try await gateway.send(EndpointRequest(endpoint: endpoint, client: client), headers)
     }
 
-    /// Every endpoint that answers at once; the stream has a test of its own.
-    private static let answering = Endpoint.all.filter { !$0.path.hasSuffix("/stream") }
+    private static let answering = EndpointRequest.answering
 
     @Test(
         "Without a key, or with an unknown one, every route but the open ones is a 401", .timeLimit(.minutes(5)),
@@ -106,47 +56,6 @@ struct AccessTests {
         }
     }
 
-    @Test("No route shows a client another one's bytes", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
-    func canaries(_ stores: StoreSet) async throws {
-        try await TestGateway.with(stores) { gateway async throws in
-            let (mine, theirs) = (gateway.world.client, gateway.world.client + 1)
-            let memory = gateway.memory
-            let canary = "canary-\(theirs)"
-            // Everything that a client can own, under the ids that the examples ask for.
-            var record = try await memory.remember("\(canary) refund task", client: theirs)
-            while record.memoryID < 43, stores == .embedded {
-                record = try await memory.remember("\(canary) when does she focus best?", client: theirs)
-            }
-            var document = DocumentDraft(id: "handbook", clientID: theirs, content: "\(canary): how do refunds work?")
-            document.title = canary
-            _ = try await memory.ingest(document)
-            _ = try await memory.log(
-                EventDraft(type: canary, source: "s", clientID: theirs, payload: ["a": .string(canary)]))
-            for _ in 0..<8 {
-                _ = try await memory.createPlan(PlanDraft(title: canary, intent: canary, sop: [], clientID: theirs))
-            }
-            _ = try await memory.reflect(canary, client: theirs, on: .init(mode: .daily, date: "2026-05-07"))
-            _ = try await memory.rememberDistilled(MemoryDraft(clientID: theirs, content: canary), id: "mem0-7f3")
-            try await memory.append([SessionMessage(role: "user", content: canary)], to: "s-1", client: theirs)
-            try await memory.setState(["a": .string(canary)], of: "s-1", client: theirs)
-            let key = try await memory.createKey(APIKeyDraft(name: "mine", clients: [mine])).text
-            // The route that erases comes last, because the others must have something to find.
-            for endpoint in Self.answering.sorted(by: { a, _ in a.method != .delete }) {
-                for client in [mine, nil] {
-                    let reply = try await send(gateway, endpoint, client: client, bearer(key))
-                    #expect(!reply.text.contains(canary), "\(endpoint.method) \(endpoint.path)")
-                }
-            }
-            // And it is all still there for its owner.
-            let own = try await memory.createKey(APIKeyDraft(name: "theirs", clients: [theirs])).text
-            let export = try await gateway.send(
-                .get, "/api/v1/memory/clients/\(theirs)/export", headers: bearer(own))
-            #expect(export.text.split(separator: "\n").count >= 3 && export.text.contains("mem0-7f3"))
-            #expect(try await memory.messages(of: "s-1", client: theirs).first?.content == canary)
-            #expect(try await memory.documents(client: theirs).items.map(\.title) == [canary])
-        }
-    }
-
     @Test("A key names its only client by itself", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
     func onlyClient(_ stores: StoreSet) async throws {
         try await TestGateway.with(stores) { gateway async throws in
@@ -166,9 +75,16 @@ struct AccessTests {
                 headers: bearer(one))
             #expect(batch.status == 200)
             let two = try await gateway.memory.createKey(APIKeyDraft(name: "two", clients: [client, client + 1])).text
-            for path in ["recall?query=tea", "events", "docs", "plans", "events/1"] {
+            for path in ["recall?query=tea", "docs/handbook", "search/docs?query=tea"] {
                 let reply = try await gateway.send(.get, "/api/v1/memory/\(path)", headers: bearer(two))
                 #expect(reply.status == 400 && reply.json["field"] == "client_id", "\(path)")
+            }
+            let draft: JSON = ["event_type": "a", "event_source": "b", "payload": [:]]
+            let unowned = try await gateway.post("/api/v1/memory/events", draft, headers: bearer(two))
+            #expect(unowned.status == 400 && unowned.json["field"] == "client_id")
+            for path in ["events", "docs", "plans"] {
+                let reply = try await gateway.send(.get, "/api/v1/memory/\(path)", headers: bearer(two))
+                #expect(reply.status == 200, "\(path)")
             }
         }
     }
@@ -203,9 +119,9 @@ struct AccessTests {
             #expect(try await status(text) == 200)
             #expect(try await gateway.get("/api/v1/memory/events").status == 401)
             try await memory.revokeKey(key.id)
-            // With no key left the gateway would be open again, so another stays.
+            #expect(try await gateway.get("/api/v1/memory/events").status == 401)
             var draft = APIKeyDraft(name: "ends", clients: [1])
-            draft.canShare = true
+            draft.sharing = .write
             let second = try await memory.createKey(draft).text
             #expect(try await status(text) == 401)
             #expect(try await status(second, "templates") == 200)
@@ -300,15 +216,129 @@ struct AccessTests {
 
     @Test("Only a trusted proxy's word on the caller's address counts", .timeLimit(.minutes(5)))
     func proxies() throws {
-        #expect(throws: MemoryError.self) { try TrustedProxies("10.0.0.0/33") }
-        #expect(throws: MemoryError.self) { try TrustedProxies("proxy/8") }
-        let trusted = try TrustedProxies("10.0.0.0/8, 192.168.1.1")
+        for text in [
+            "10.0.0.0/33", "proxy/8", "foo", "*", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1", "fd00::/129", "::1/x",
+        ] {
+            #expect(throws: MemoryError.self, "\(text)") { try TrustedProxies(text) }
+        }
+        let trusted = try TrustedProxies("10.0.0.0/8, 192.168.1.1, fd00::/8, 127.0.0.1")
         for (connection, forwarded, caller) in [
             ("1.2.3.4", "9.9.9.9", "1.2.3.4"), ("10.1.2.3", "9.9.9.9", "9.9.9.9"), ("10.1.2.3", "", "10.1.2.3"),
             ("10.1.2.3", "6.6.6.6, 9.9.9.9, 192.168.1.1", "9.9.9.9"), ("192.168.1.2", "9.9.9.9", "192.168.1.2"),
-        ] {
-            #expect(trusted.caller(from: connection, forwardedFor: forwarded) == caller)
-            #expect(TrustedProxies.none.caller(from: connection, forwardedFor: forwarded) == connection)
+            // Junk leaves the last address that was one.
+            ("10.1.2.3", "junk", "10.1.2.3"), ("10.1.2.3", "9.9.9.9, junk", "10.1.2.3"),
+            ("10.1.2.3", "junk, 192.168.1.1", "192.168.1.1"), ("10.1.2.3", "9.9.9.9,", "10.1.2.3"),
+            ("10.1.2.3", "unknown", "10.1.2.3"), ("10.1.2.3", String(repeating: "9", count: 500), "10.1.2.3"),
+            ("10.1.2.3", "9.9.9.9:4711", "9.9.9.9"), ("10.1.2.3", "[::ffff:9.9.9.9]:4711", "9.9.9.9"),
+            // A socket for both kinds of addresses says IPv4 in the form of IPv6.
+            ("::ffff:127.0.0.1", "9.9.9.9", "9.9.9.9"), ("::ffff:10.1.2.3", "9.9.9.9", "9.9.9.9"),
+            ("::ffff:1.2.3.4", "9.9.9.9", "1.2.3.4"), ("fd12::1", "9.9.9.9", "9.9.9.9"),
+            ("fe80::1", "9.9.9.9", "fe80000000000000:0"),
+        ] as [(String, String, String)] {
+            let found = trusted.caller(from: connection, forwardedFor: forwarded)
+            #expect(found == caller, "\(connection), \(forwarded)")
         }
+        #expect(TrustedProxies.none.caller(from: "10.1.2.3", forwardedFor: "9.9.9.9") == "10.1.2.3")
+        // Who has an IPv6 address has a network of them.
+        let networks = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::7", "2001:db8:1:3::1"].map {
+            trusted.caller(from: "10.1.2.3", forwardedFor: $0)
+        }
+        #expect(networks[0] == networks[1] && networks[1] != networks[2])
+        let all = try TrustedProxies("0.0.0.0/0")
+        #expect(all.caller(from: "1.2.3.4", forwardedFor: "5.6.7.8") == "5.6.7.8")
+        #expect(all.caller(from: "::1", forwardedFor: "5.6.7.8") != "5.6.7.8")
+    }
+
+    // MARK: What is shared
+
+    @Test(
+        "What belongs to no client is used as far as the key may", .timeLimit(.minutes(5)), arguments: StoreSet.allCases
+    )
+    func sharing(_ stores: StoreSet) async throws {
+        try await TestGateway.with(stores) { gateway async throws in
+            let client = gateway.world.client
+            _ = try await gateway.memory.ingest(
+                DocumentDraft(id: "policy", owner: .shared, content: "Refunds take a day."))
+            for sharing in [Access.Sharing.none, .read, .write] {
+                var draft = APIKeyDraft(name: "\(sharing)", clients: [client])
+                draft.sharing = sharing
+                let (key, text) = try await gateway.memory.createKey(draft)
+                #expect(key.sharing == sharing)
+                let headers = bearer(text)
+                func status(_ method: HTTPRequest.Method, _ path: String, _ body: JSON? = nil) async throws -> Int {
+                    try await gateway.send(method, "/api/v1/memory/\(path)", body: body?.encoded, headers: headers)
+                        .status
+                }
+                let (mayRead, mayWrite) = (sharing >= .read, sharing == .write)
+                #expect(try await status(.get, "templates") == (mayRead ? 200 : 403))
+                #expect(
+                    try await status(.put, "templates/daily_reflection", ["content": "x"]) == (mayWrite ? 200 : 403))
+                #expect(try await status(.get, "docs/policy") == (mayRead ? 200 : 404))
+                #expect(try await status(.get, "docs?shared=true") == (mayRead ? 200 : 403))
+                #expect(try await status(.get, "docs?shared=maybe") == 400)
+                #expect(try await status(.get, "docs?shared=true&client_id=\(client)") == 400)
+                let document: JSON = ["doc_id": .string("d-\(sharing)"), "content": "x", "shared": true]
+                #expect(try await status(.post, "docs", document) == (mayWrite ? 200 : 403))
+                #expect(try await status(.delete, "docs/d-\(sharing)?shared=true") == (mayWrite ? 204 : 403))
+                let event: JSON = ["event_type": "a", "event_source": "b", "payload": [:], "shared": true]
+                #expect(try await status(.post, "events", event) == (mayWrite ? 201 : 403))
+                // Of its own it writes in any case.
+                #expect(try await status(.post, "docs", ["doc_id": "own", "content": "x"]) == 200)
+                #expect(try await gateway.memory.document("own", of: .client(client)).clientID == client)
+            }
+        }
+    }
+
+    @Test("What a caller keeps as its own data is not looked into for clients", .timeLimit(.minutes(5)))
+    func ownData() async throws {
+        try await TestGateway.with(.embedded) { gateway async throws in
+            let key = try await gateway.memory.createKey(APIKeyDraft(name: "a", clients: [1])).text
+            for state in [["client_id": "acme-7"], ["client_id": 2]] as [JSON] {
+                let reply = try await gateway.send(
+                    .put, "/api/v1/memory/sessions/s/state", body: state.encoded, headers: bearer(key))
+                #expect(reply.status == 200 && reply.json == state)
+            }
+        }
+    }
+
+    @Test("A number in a query is a number of JSON", .timeLimit(.minutes(5)))
+    func numbers() async throws {
+        try await TestGateway.with(.embedded) { gateway async throws in
+            for value in ["0x1", "0x1p0", "0X5", "1_0", "nan", "inf", "1%201"] {
+                for query in ["client_id=\(value)&query=a", "client_id=1&query=a&k=\(value)"] {
+                    #expect(try await gateway.get("/api/v1/memory/recall?\(query)").status == 400, "\(query)")
+                }
+                #expect(try await gateway.get("/api/v1/memory/clients/\(value)/export").status == 400, "\(value)")
+            }
+            for value in ["1", "1.0", "1e0"] {
+                #expect(try await gateway.get("/api/v1/memory/recall?client_id=\(value)&query=a").status == 200)
+            }
+        }
+    }
+
+    @Test("Refused calls are counted, and logged once a minute for each key", .timeLimit(.minutes(5)))
+    func refusals() async throws {
+        // A gateway sees to it that metrics are recorded.
+        try await TestGateway.with(.embedded) { _ in countRefusals() }
+    }
+
+    private func countRefusals() {
+        let log = CapturedLog()
+        let refusals = Refusals(logger: log.logger)
+        let start = ContinuousClock.now
+        let (unknown, foreign) = (MemoryError(.unauthorized, "x"), MemoryError(.forbidden, "y"))
+        let before = MetricsRegistry.shared.total("memory_gateway_refused_total")
+        for second in 0..<59 {
+            for address in ["1.1.1.1", "2.2.2.2"] {
+                refusals.note(unknown, key: nil, address: address, path: "/p", now: start + .seconds(second))
+            }
+            refusals.note(foreign, key: "key-1", address: nil, path: "/p", now: start + .seconds(second))
+            refusals.note(MemoryError(.notFound, "z"), key: "key-1", address: nil, path: "/p", now: start)
+        }
+        #expect(log.lines.count == 2)
+        refusals.note(foreign, key: "key-1", address: nil, path: "/p", now: start + .seconds(61))
+        #expect(log.lines.count == 3 && log.lines.last?.metadata[LogKey.count] == "59")
+        #expect(log.lines.last?.metadata[LogKey.key] == "key-1")
+        #expect(MetricsRegistry.shared.total("memory_gateway_refused_total") - before >= 178)
     }
 }

@@ -305,10 +305,43 @@ struct DeployTests {
         return copy
     }
 
+    @Test("Nothing but the gateway gets its passwords and keys")
+    func secrets() throws {
+        for (name, service) in try services() where name != "memory-gateway" {
+            #expect(service["env_file"] == nil, "\(name)")
+        }
+        for (agent, key) in [
+            ("planner-engine", "PLANNER"), ("scheduler-engine", "SCHEDULER"), ("observer-agent", "OBSERVER"),
+        ] {
+            let environment = try #require(try yaml("docker-compose.yml")["services"]?[agent]?["environment"]?.mapping)
+            let text = environment.values.compactMap(\.string).joined(separator: " ")
+            #expect(environment["MEMORY_GATEWAY_API_KEY"]?.string == "${\(key)_API_KEY:-}")
+            for secret in ["{API_KEYS", "PASSWORD", "DATABASE_URL", "VALKEY_URL", "QDRANT_API_KEY"] {
+                #expect(!text.contains(secret), "\(agent)")
+            }
+        }
+    }
+
+    @Test("deploy does not go public without keys, unless that is asked for")
+    func keys() async throws {
+        for (environment, isRefused) in [
+            ("POSTGRES_PASSWORD=x\n", true), ("POSTGRES_PASSWORD=x\nAPI_KEYS=\n", true),
+            ("POSTGRES_PASSWORD=x\nAPI_KEYS=\nALLOW_ANONYMOUS=true\n", false),
+            ("POSTGRES_PASSWORD=x\nAPI_KEYS=0123456789abcdef\n", false),
+        ] {
+            try await withFolder { folder in
+                let scripts = try installed(in: folder, environment)
+                let result = try await run("deploy.sh", ["--dry-run"], in: folder, from: scripts)
+                #expect((result.status != 0) == isRefused, "\(environment): \(result.output)")
+                #expect(result.output.contains("API_KEYS") == isRefused)
+            }
+        }
+    }
+
     @Test("deploy marks a healthy image, and puts the one before back when the new one is not healthy")
     func rollback() async throws {
         try await withFolder { folder async throws in
-            let scripts = try installed(in: folder, "POSTGRES_PASSWORD=x\n")
+            let scripts = try installed(in: folder, "POSTGRES_PASSWORD=x\nAPI_KEYS=0123456789abcdef\n")
             // Healthy until the new image is up; then only the last good one is.
             let docker = """
                 case "$*" in

@@ -1,5 +1,7 @@
 import HTTPTypes
+import Hummingbird
 import MemoryTestSupport
+import NIOCore
 import Testing
 
 @testable import MemoryCore
@@ -129,5 +131,34 @@ struct OverloadTests {
                 }
             }
         }
+    }
+
+    @Test("Who follows the events holds no place", .timeLimit(.minutes(5)))
+    func follower() async throws {
+        try await TestGateway.with(.embedded, configuration: onePlace) { gateway async throws in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { _ = try? await gateway.send(.get, api + "/events/stream") }
+                try await gateway.world.eventually("it follows") { gateway.memory.signals.followers == 1 }
+                for number in 0..<3 { #expect(try await gateway.remember("while it follows \(number)") > 0) }
+                group.cancelAll()
+            }
+        }
+    }
+
+    @Test("A body that does not come holds its room no longer than it may", .timeLimit(.minutes(1)))
+    func stalledBody() async throws {
+        let budget = BodyBudget(bytes: 8 << 20)
+        let reading = BodyReading(budget: budget, patience: .milliseconds(1))
+        let (parts, source) = AsyncStream.makeStream(of: ByteBuffer.self)
+        source.yield(ByteBuffer(bytes: [UInt8](repeating: 0x20, count: 100_000)))
+        let request = Request(
+            head: HTTPRequest(
+                method: .post, scheme: "http", authority: "test", path: "/",
+                headerFields: [.contentType: "application/json", .contentLength: "200000"]),
+            body: RequestBody(asyncSequence: parts))
+        let error = await #expect(throws: (any Error).self) { try await reading.bytes(request, maxBytes: 1 << 20) }
+        #expect((error as? any HTTPResponseError)?.status == .requestTimeout)
+        #expect(budget.usedBytes == 0)
+        source.finish()
     }
 }

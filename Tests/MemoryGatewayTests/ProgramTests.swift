@@ -111,6 +111,8 @@ struct ProgramTests {
             }
             func json(_ text: String) throws -> JSON { try JSON.parse(Array(text.utf8)) }
 
+            // Nothing is there yet, and nothing is wrong.
+            #expect(try await run("doctor").status == 0)
             let stored = try await run("remember", "Tea is at four", "--tag", "habit", "--json")
             #expect(stored.status == 0)
             let first = try json(stored.output)
@@ -129,6 +131,10 @@ struct ProgramTests {
             let imported = try await run("import", "--json", folder: "b", input: lines + "nonsense\n")
             #expect(imported.status == 1)
             #expect(try json(imported.output) == ["stored": 2, "refused": 1])
+            #expect(try await run("import", "--json", folder: "c", input: "\n" + lines + " \n\n").status == 0)
+            let wrong = try await run("import", folder: "c", input: "\n\n{}\n\nnonsense\n")
+            #expect(wrong.status == 1)
+            #expect(wrong.errors.contains("line 3:") && wrong.errors.contains("line 5:"))
             let copy = try json(try await run("recall", "tea", "--json", folder: "b").output).array?.first
             #expect(copy?["content"] == "Tea is at four" && copy?["tags"] == ["habit"])
             #expect(copy?["created_at"] == first["created_at"])
@@ -206,6 +212,33 @@ struct ProgramTests {
             try await world.eventually("the running gateway knows of it") { try await status(7) == 401 }
             try await end(gateway)
             await http.close()
+        }
+    }
+
+    @Test("Beyond loopback it starts without keys only when asked to, and says what to do", .timeLimit(.minutes(5)))
+    func beyondLoopback() async throws {
+        try await TestWorld.with { world async throws in
+            let port = String(try freePort())
+            for (arguments, extra) in [
+                ([], ["API_HOST": "0.0.0.0"]), (["serve", "--host", "::"], [:]),
+                ([], ["API_HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "false"]),
+            ] as [([String], [String: String])] {
+                let refused = try await run(arguments, world, extra.merging(["API_PORT": port]) { own, _ in own })
+                #expect(refused.status != 0)
+                for word in ["keys create", "API_KEYS", "ALLOW_ANONYMOUS=true"] {
+                    #expect(refused.errors.contains(word), "\(word)")
+                }
+            }
+            let doctor = try await run(["doctor"], world, ["API_HOST": "0.0.0.0"])
+            #expect(doctor.status != 0 && doctor.output.contains("BAD  access: open"))
+            #expect(try await run(["doctor"], world).output.contains("good access: open"))
+            // With a key, live or ended, it starts: it is not open.
+            let created = try await run(["keys", "create", "a", "--json"], world)
+            let id = try #require(try JSON.parse(Array(created.output.utf8))["id"]?.int)
+            #expect(try await run(["doctor"], world, ["API_HOST": "0.0.0.0"]).output.contains("good access: 0 keys"))
+            let revoked = try await run(["keys", "revoke", "\(id)"], world)
+            #expect(revoked.status == 0 && revoked.errors.contains("last live key"))
+            #expect(try await run(["doctor"], world).output.contains("BAD  access: every key has ended"))
         }
     }
 

@@ -93,7 +93,9 @@ struct SubjectRouteTests {
             }
             .joined(separator: "\n\n")
             let stored = try await gateway.post("\(api)/docs", ["doc_id": "big", "content": .string(text)])
-            #expect(stored.status == 207 && stored.json["failed"] == ["embedded-vectors"])
+            // What is left to the background on a healthy system has not failed.
+            #expect(stored.status == 200 && stored.json["failed"] == nil && stored.json["warning"] == nil)
+            #expect(stored.json["pending"] == ["embedded-vectors"] && stored.json["stored_in"] == ["sqlite"])
             try await gateway.world.eventually("every chunk is indexed") {
                 try await gateway.world.execute("SELECT count(*) FROM memory_outbox") == [["0"]]
             }
@@ -315,7 +317,7 @@ struct SubjectRouteTests {
             #expect(listed.json["items"]?.array?.first?["schedule_blocks"]?.array?.first?["task_id"] == "t1")
             let backwards: JSON = ["start": "2026-05-08T08:00:00Z", "end": "2026-05-08T08:00:00Z", "task_id": "t1"]
             for (body, status) in [
-                (["schedule_blocks": [backwards]], 422), (["schedule_blocks": []], 400), ([:], 400),
+                (["schedule_blocks": [backwards]], 422), ([:], 400),
                 (["schedule_blocks": [1]], 400),
                 (["schedule_blocks": [["start": "soon", "end": "x", "task_id": "t"]]], 400),
             ] as [(JSON, Int)] {
@@ -403,9 +405,9 @@ struct SubjectRouteTests {
         try await TestGateway.with(stores) { gateway async throws in
             let memory = gateway.memory
             let client = gateway.world.client
-            let first = try await memory.log(EventDraft(type: "a", source: "s", clientID: client))
+            let first = try await memory.log(EventDraft(type: "a", source: "s", owner: .client(client)))
             let heard = Shared<[Int64]>([])
-            var filter = EventFilter()
+            var filter = EventFilter(of: .anyone)
             filter.type = "a"
             let following = filter
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -421,7 +423,7 @@ struct SubjectRouteTests {
                             for _ in 0..<10 {
                                 guard
                                     let event = try? await memory.log(
-                                        EventDraft(type: writer == 0 ? "b" : "a", source: "s"))
+                                        EventDraft(type: writer == 0 ? "b" : "a", source: "s", owner: .shared))
                                 else { continue }
                                 if writer > 0 { stored.withLock { $0.append(event.id) } }
                             }
@@ -446,7 +448,7 @@ struct SubjectRouteTests {
                 for _ in 0..<256 {
                     group.addTask {
                         let isFirst = Shared(true)
-                        try await memory.follow { _ in
+                        try await memory.follow(EventFilter(of: .anyone)) { _ in
                             if isFirst.value { following.withLock { $0 += 1 } }
                             isFirst.value = false
                         }
@@ -468,7 +470,7 @@ struct SubjectRouteTests {
     @Test("A store that fails ends the stream with an error, not as if it were complete", .timeLimit(.minutes(5)))
     func streamOfAFailingStore() async throws {
         try await TestGateway.with(own: [.postgres]) { gateway async throws in
-            _ = try await gateway.memory.log(EventDraft(type: "a", source: "s"))
+            _ = try await gateway.memory.log(EventDraft(type: "a", source: "s", owner: .shared))
             async let stream = gateway.send(.get, "\(api)/events/stream", headers: [.lastEventID: "0"])
             try await gateway.world.eventually("it follows") { gateway.memory.signals.followers == 1 }
             try await gateway.world.perform(.kill, .postgres)

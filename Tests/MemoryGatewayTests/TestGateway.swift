@@ -57,7 +57,7 @@ struct TestGateway: Sendable {
 
     func send(
         _ method: HTTPRequest.Method, _ path: String, body: [UInt8]? = nil, headers: HTTPFields = [:],
-        readsBody: Bool = true
+        readsBody: Bool = true, host: String? = "localhost"
     ) async throws -> Reply {
         var fields = headers
         if let body {
@@ -65,10 +65,10 @@ struct TestGateway: Sendable {
             fields[.contentLength] = String(body.count)
         }
         let request = Request(
-            head: HTTPRequest(method: method, scheme: "http", authority: "test", path: path, headerFields: fields),
+            head: HTTPRequest(method: method, scheme: "http", authority: host, path: path, headerFields: fields),
             body: RequestBody(buffer: ByteBuffer(bytes: body ?? [])))
         let source = ApplicationRequestContextSource(
-            channel: EmbeddedChannel(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            channel: NIOAsyncTestingChannel(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         let response = try await responder.respond(to: request, context: GatewayContext(source: source))
         let writer = CollectingWriter()
         if readsBody { try await response.body.write(writer) }

@@ -12,6 +12,7 @@ POST /__test__/config sets faults until they are reset with {}:
   {"delay_ms": 500}                      every request waits first
   {"update_status": "acknowledged"}      updates answer that status, and are not applied
   {"garbage": true}                      every answer is HTML
+  {"version": [1, 15]}                   it is a server of that version
   {"apply_then_drop": true}              updates are applied, then the connection is closed without an answer
 GET /__test__/stats counts the requests by route.
 """
@@ -39,6 +40,10 @@ class Refused(Exception):
     def __init__(self, status, message):
         super().__init__(message)
         self.status, self.message = status, message
+
+
+class Whole(dict):
+    """An answer that is not wrapped into a result."""
 
 
 def only(body, *names):
@@ -226,6 +231,8 @@ class Handler(BaseHTTPRequestHandler):
                 faults["fail_next"] -= 1
                 raise Refused(faults.get("fail_status", 500), "Service internal error: asked to fail")
             result = self.route(parts, parse_qs(url.query), json.loads(raw) if raw else None)
+            if isinstance(result, Whole):
+                return self.answer(200, dict(result))
             if isinstance(result, bytes):
                 return self.answer(200, result, "text/plain")
             if result is None:  # apply_then_drop
@@ -251,6 +258,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, parts, query, body):
         method = self.command
+        if parts == [""]:
+            return Whole({"title": "qdrant - vector search engine", "version": ".".join(map(str, self.version())) + ".0"})
         if parts[0] in ("healthz", "readyz", "livez"):
             return b"healthz check passed"
         if parts == ["collections"]:
@@ -271,10 +280,12 @@ class Handler(BaseHTTPRequestHandler):
             found.add_index(body["field_name"], body["field_schema"])
             return self.updated(found)
         if rest == "points" and method == "PUT":
-            only(body, "points")
+            only(body, "points", "update_filter")
             points = [q.Point(only(p, "id", "vector", "payload")["id"], vector_of(p["vector"]), p.get("payload"))
                       for p in body["points"]]
-            return self.apply(found, q.UpdateOperation.upsert_points(points), query)
+            # A server before 1.16 overlooks the filter.
+            condition = filter_of(body.get("update_filter")) if self.version() >= (1, 16) else None
+            return self.apply(found, q.UpdateOperation.upsert_points(points, condition), query)
         if rest == "points/delete":
             only(body, "points", "filter")
             operation = (q.UpdateOperation.delete_points(body["points"]) if "points" in body
@@ -300,6 +311,9 @@ class Handler(BaseHTTPRequestHandler):
                 with_payload=body.get("with_payload", True), with_vector=body.get("with_vector", False)))
             return {"points": [self.record(r) for r in records], "next_page_offset": following}
         raise Refused(404, "Not found")
+
+    def version(self):
+        return tuple(type(self).faults.get("version", (1, 19)))
 
     def apply(self, found, operation, query):
         status = type(self).faults.get("update_status")

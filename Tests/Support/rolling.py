@@ -54,7 +54,7 @@ events {{ worker_connections 512; }}
 http {{ access_log off; client_body_temp_path {work}/body; proxy_temp_path {work}/proxy; fastcgi_temp_path {work}/f; uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;
   upstream gateways {{ {' '.join(f'server {HOST}:{port} max_fails=0;' for port in ports)} }}
   server {{ listen {HOST}:{proxy};
-    location / {{ proxy_pass http://gateways; proxy_connect_timeout 1s;
+    location / {{ proxy_pass http://gateways; proxy_set_header Host $http_host; proxy_connect_timeout 1s;
       # A POST may go to the other gateway as well: its Idempotency-Key makes it one memory.
       proxy_next_upstream error timeout http_502 http_504 non_idempotent; proxy_next_upstream_tries 2; }} }} }}""")
         nginx = subprocess.Popen(["nginx", "-c", f"{work}/nginx.conf", "-p", work])

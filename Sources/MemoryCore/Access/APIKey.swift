@@ -1,22 +1,36 @@
 /// What a key allows.
 public struct Access: Sendable, Equatable {
+    /// What may be done with the data that belongs to no client: the graph, runs, templates, shared documents, metrics.
+    public enum Sharing: Int, Sendable, Comparable {
+        /// Nothing.
+        case none
+        /// It may be read.
+        case read
+        /// It may be read and written.
+        case write
+
+        public static func < (left: Sharing, right: Sharing) -> Bool { left.rawValue < right.rawValue }
+    }
+
     /// Which key, for logs and rate limits; nil when the gateway has none.
     public let keyID: String?
-    /// The clients it is bound to; nil for all.
-    public let clients: Set<Int>?
+    /// The clients it is bound to.
+    public let clients: Clients
     /// Whether it may write.
     public let canWrite: Bool
-    /// Whether it may use what belongs to no client: the graph, runs, templates, shared documents, metrics.
-    public let canShare: Bool
+    /// What it may do with what belongs to no client.
+    public let sharing: Sharing
 
     /// Everything: for a gateway without keys.
-    public static let open = Access(keyID: nil, clients: nil, canWrite: true, canShare: true)
+    public static let open = Access(keyID: nil, clients: .all, canWrite: true, sharing: .write)
 
-    /// The client that is meant when none is named; nil unless the key is bound to exactly one.
-    public var onlyClient: Int? { clients?.count == 1 ? clients?.first : nil }
+    /// Whether it may use what belongs to no client.
+    public func allowsShared(writing: Bool) -> Bool { sharing >= (writing ? .write : .read) }
 
-    /// Whether it may touch a client.
-    public func allows(client: Int) -> Bool { clients?.contains(client) ?? true }
+    /// Whose data it reaches when nobody is named.
+    public func owners(writing: Bool) -> Owners {
+        Owners(clients, includesShared: allowsShared(writing: writing))
+    }
 }
 
 /// A key as it is stored: everything but the key itself.
@@ -31,8 +45,8 @@ public struct APIKey: Sendable {
     public let clients: [Int]?
     /// Whether it may write.
     public let canWrite: Bool
-    /// Whether it may use what belongs to no client.
-    public let canShare: Bool
+    /// What it may do with what belongs to no client.
+    public let sharing: Access.Sharing
     /// When it was created.
     public let createdAt: Timestamp
     /// When it ends by itself.
@@ -51,8 +65,8 @@ public struct APIKeyDraft: Sendable {
     public var clients: [Int]?
     /// Whether it may write.
     public var canWrite = true
-    /// Whether it may use what belongs to no client; nil: when it is bound to none.
-    public var canShare: Bool?
+    /// What it may do with what belongs to no client; nil: everything when it is bound to none, else nothing.
+    public var sharing: Access.Sharing?
     /// When it ends by itself.
     public var expiresAt: Timestamp?
 

@@ -17,6 +17,8 @@ final class MemoryCache: Sendable {
     private static let recordLife: Duration = .seconds(24 * 3600)
     let store: any ShortTermStore
     private let prefix: String
+    /// What decides about the order of answers beside the request: the model and the weights.
+    let ranking: String
     private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
@@ -26,11 +28,12 @@ final class MemoryCache: Sendable {
     private let localWrites = Mutex([UInt32](repeating: 0, count: 1024))
 
     init(
-        _ store: any ShortTermStore, prefix: String, budgets: MemoryConfiguration.Budgets,
+        _ store: any ShortTermStore, prefix: String, ranking: String, budgets: MemoryConfiguration.Budgets,
         surroundings: any Surroundings
     ) {
         self.store = store
         self.prefix = prefix
+        self.ranking = ranking
         self.budgets = budgets
         self.surroundings = surroundings
     }
@@ -62,7 +65,7 @@ final class MemoryCache: Sendable {
         removing keys: [RecordKey], records: [MemoryRecord], clientIDs: Set<Int>, _ deadline: Deadline
     ) async throws(MemoryError) {
         localWrites.withLock { writes in for client in clientIDs { writes[Self.slot(client)] &+= 1 } }
-        let entries = records.map(entry) + clientIDs.map { generationEntry($0) }
+        let entries = copies(of: records) + clientIDs.map { generationEntry($0) }
         let publications = records.map { Memory.publication($0.event) }
         // What could not be replaced before goes now: a new generation says nothing of the copies of single records.
         let (known, old) = distrust.withLock { ($0.failures, $0.records(of: clientIDs)) }
@@ -70,12 +73,27 @@ final class MemoryCache: Sendable {
             try await store.replace(
                 removing: (keys + old).map(recordKey), with: entries, publishing: publications,
                 deadline: deadline.capped(at: budgets.writeCache))
-            distrust.withLock { $0.trust(clientIDs, asOf: known) }
+            distrust.withLock { distrust in
+                distrust.trust(clientIDs, asOf: known)
+                distrust.writesFail = false
+            }
         } catch {
             let written = records.map { RecordKey(id: $0.id, clientID: $0.clientID) }
-            distrust.withLock { $0.note(clientIDs, keys + written) }
+            distrust.withLock { distrust in
+                distrust.note(clientIDs, keys + written)
+                distrust.writesFail = true
+            }
             throw error
         }
+    }
+
+    /// Whether writes succeed; after one that failed, by trying.
+    func canWrite() async -> Bool {
+        guard distrust.withLock({ $0.writesFail }) else { return true }
+        let probe = ShortTermEntry(key: "\(prefix):probe", value: [1], timeToLive: .seconds(1))
+        guard (try? await store.set([probe], deadline: .after(budgets.writeCache))) != nil else { return false }
+        distrust.withLock { $0.writesFail = false }
+        return true
     }
 
     /// How many writes have failed, once these are too many to tell one client from another; else nil.
@@ -83,7 +101,7 @@ final class MemoryCache: Sendable {
 
     /// Trusts everyone again: what could not be written up to that failure has been written since.
     func trustAgain(asOf failures: Int) {
-        distrust.withLock { if $0.failures == failures { $0 = Distrust($0.failures) } }
+        distrust.withLock { if $0.failures == failures { $0.forget() } }
     }
 
     private func generationKey(_ clientID: Int) -> String { "\(prefix(of: clientID))generation" }
@@ -101,6 +119,30 @@ final class MemoryCache: Sendable {
         let count = try await store.removeAll(prefix: prefix(of: clientID), deadline: deadline)
         try await invalidate([clientID], deadline: deadline)
         return count
+    }
+
+    // MARK: Clients whose erasure is owed
+
+    /// Whether a client was erased, and what is kept of it here was not yet.
+    func isErased(_ clientID: Int) -> Bool { distrust.withLock { $0.isErased(clientID) } }
+
+    /// Whether there is any such client.
+    var hasErased: Bool { distrust.withLock { $0.erased?.isEmpty != true } }
+
+    /// Grows with each erasure that this gateway notes by itself.
+    var erasureChanges: Int { distrust.withLock { $0.erasureChanges } }
+
+    /// Notes which clients these are, nil for too many to tell, unless something was noted since.
+    func setErased(_ clientIDs: Set<Int>?, asOf changes: Int) {
+        distrust.withLock { if $0.erasureChanges == changes { $0.erased = clientIDs } }
+    }
+
+    /// Notes that an erasure is owed from now on, or no longer.
+    func noteErasure(of clientID: Int, isOwed: Bool) {
+        distrust.withLock { distrust in
+            distrust.erasureChanges += 1
+            if isOwed { distrust.erased?.insert(clientID) } else { distrust.erased?.remove(clientID) }
+        }
     }
 
     /// Tells whoever listens; nobody need be there.
@@ -134,7 +176,7 @@ final class MemoryCache: Sendable {
     func flight(_ request: RecallRequest, _ ticket: Ticket?) -> Flight {
         if let ticket { return .cached(ticket) }
         return .uncached(
-            clientID: request.clientID, fingerprint: request.fingerprint,
+            clientID: request.clientID, fingerprint: request.fingerprint(ranking),
             writes: localWrites.withLock { $0[Self.slot(request.clientID)] })
     }
 
@@ -151,7 +193,7 @@ final class MemoryCache: Sendable {
         if distrust.withLock({ $0.contains(clientID) }) {
             try await invalidate([clientID], deadline: deadline)
         }
-        let key = "\(prefix(of: clientID))recall:\(request.fingerprint)"
+        let key = "\(prefix(of: clientID))recall:\(request.fingerprint(ranking))"
         let generationKey = generationKey(clientID)
         let found = try await store.get([generationKey, key], deadline: deadline)
         guard let bytes = found.values[0],
@@ -162,7 +204,7 @@ final class MemoryCache: Sendable {
                 [generationEntry(clientID, onlyIfAbsent: found.values[0] == nil)], deadline: deadline)
             return .miss(nil)
         }
-        let tag = generation ^ Self.hash(found.epoch)
+        let tag = Self.tag(epoch: found.epoch, generation: generation)
         guard let bytes = found.values[1], let entry = CacheEnvelope.open(bytes, clientID: clientID, key: key),
             entry.tag == tag, entry.payload.count >= 8
         else { return .miss(Ticket(key: key, tag: tag)) }
@@ -170,7 +212,11 @@ final class MemoryCache: Sendable {
         return .hit(EncodedHits(count: count, json: Array(entry.payload.dropFirst(8))))
     }
 
-    private static func hash(_ epoch: String) -> UInt64 { UInt64(sha256(epoch).prefix(8)) }
+    /// What a value must have been kept under to count: the life of the store in which it was written, because another
+    /// life may have lost that it was removed; and, where it answers a recall, the client's generation.
+    private static func tag(epoch: String, generation: UInt64 = 0) -> UInt64 {
+        UInt64(sha256(epoch).prefix(8)) ^ generation
+    }
 
     /// Keeps an answer, for as long as none of its memories expires, and the vector of its question if that is new.
     func keep(
@@ -198,10 +244,15 @@ final class MemoryCache: Sendable {
 
     private func recordKey(_ key: RecordKey) -> String { "\(prefix(of: key.clientID))memory:\(key.id)" }
 
-    private func entry(_ record: MemoryRecord) -> ShortTermEntry {
-        let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
-        let value = CacheEnvelope.seal(record.encoded, clientID: record.clientID, key: key)
-        return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)
+    /// None, while nobody knows in which life of the store they would be written.
+    private func copies(of records: [MemoryRecord]) -> [ShortTermEntry] {
+        guard !records.isEmpty, let epoch = store.epoch else { return [] }
+        let tag = Self.tag(epoch: epoch)
+        return records.map { record in
+            let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
+            let value = CacheEnvelope.seal(record.encoded, clientID: record.clientID, key: key, tag: tag)
+            return ShortTermEntry(key: key, value: value, timeToLive: Self.recordLife)
+        }
     }
 
     /// Records that are kept here; for when the primary store does not answer.
@@ -209,10 +260,11 @@ final class MemoryCache: Sendable {
         guard !keys.isEmpty, !distrust.withLock({ distrust in keys.contains { distrust.contains($0.clientID) } }),
             let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: budgets.readCache))
         else { return [] }
+        let tag = Self.tag(epoch: found.epoch)
         return zip(keys, found.values).compactMap { key, bytes in
             guard let bytes,
-                let payload = CacheEnvelope.open(bytes, clientID: key.clientID, key: recordKey(key))?.payload,
-                let record = MemoryRecord(encoded: payload), record.id == key.id, record.clientID == key.clientID
+                let entry = CacheEnvelope.open(bytes, clientID: key.clientID, key: recordKey(key)), entry.tag == tag,
+                let record = MemoryRecord(encoded: entry.payload), record.id == key.id, record.clientID == key.clientID
             else { return nil }
             return record
         }
@@ -247,45 +299,6 @@ final class MemoryCache: Sendable {
     }
 }
 
-/// What a cache may have wrong, because writing to it failed.
-private struct Distrust {
-    /// Beyond this many clients and records, everything is distrusted.
-    private static let capacity = 100_000
-
-    /// How many writes have failed.
-    private(set) var failures: Int
-    private var clients: [Int: (records: Set<RecordKey>, lastFailure: Int)] = [:]
-    private var size = 0
-
-    init(_ failures: Int = 0) { self.failures = failures }
-
-    var isFull: Bool { size >= Self.capacity }
-
-    func contains(_ clientID: Int) -> Bool { clients[clientID] != nil || isFull }
-
-    func records(of clientIDs: Set<Int>) -> [RecordKey] {
-        clients.isEmpty ? [] : clientIDs.flatMap { clients[$0]?.records ?? [] }
-    }
-
-    mutating func note(_ clientIDs: Set<Int>, _ keys: [RecordKey]) {
-        failures += 1
-        guard !isFull else { return }
-        for clientID in clientIDs { clients[clientID, default: ([], 0)].lastFailure = failures }
-        for key in keys { clients[key.clientID]?.records.insert(key) }
-        size += clientIDs.count + keys.count
-    }
-
-    /// Ends the distrust of clients, unless another write failed since.
-    mutating func trust(_ clientIDs: Set<Int>, asOf known: Int) {
-        guard !clients.isEmpty, !isFull else { return }
-        for clientID in clientIDs {
-            guard let client = clients[clientID], client.lastFailure <= known else { continue }
-            clients[clientID] = nil
-        }
-        if clients.isEmpty { size = 0 }
-    }
-}
-
 /// The vector of a question.
 struct QueryVector: Sendable {
     let text: String
@@ -297,9 +310,12 @@ struct QueryVector: Sendable {
 
 extension RecallRequest {
     /// A digest of everything that decides the answer; two requests that differ in anything have different ones.
-    var fingerprint: String {
+    ///
+    /// `ranking`: what ranks beside the request, as ``MemoryCache/ranking`` says.
+    func fingerprint(_ ranking: String) -> String {
         var writer = JSONWriter()
         writer.beginArray()
+        writer.string(ranking)
         writer.string(query)
         writer.int(limit)
         writer.string(mode.rawValue)

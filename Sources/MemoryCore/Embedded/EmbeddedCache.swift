@@ -1,6 +1,7 @@
 import Synchronization
 
-/// Short-term memory in this process: values expire, and the least recently used go first when memory is full.
+/// Short-term memory in this process: values expire. When memory is full, the client that has most gives up what it used
+/// longest ago, so that no client can push out what another keeps within its share.
 final class EmbeddedCache: ShortTermStore {
     let name = MemoryError.Store.memoryCache
 
@@ -25,14 +26,15 @@ final class EmbeddedCache: ShortTermStore {
     /// What an entry costs beside its key and value.
     private static let overhead = 128
 
-    private let entries: Mutex<LRUCache<String, Entry>>
+    private let entries: Mutex<FairCache<String, String, Entry>>
     /// Another life has another name, as with a server.
-    private let epoch: String
+    private let life: String
+    var epoch: String? { life }
     private let surroundings: any Surroundings
 
     init(maxBytes: Int, surroundings: any Surroundings = SystemSurroundings()) {
-        entries = Mutex(LRUCache(capacity: maxBytes))
-        epoch = String(surroundings.random())
+        entries = Mutex(FairCache(capacity: maxBytes))
+        life = String(surroundings.random())
         self.surroundings = surroundings
     }
 
@@ -43,14 +45,22 @@ final class EmbeddedCache: ShortTermStore {
                 return value
             }
         }
-        return ShortTermValues(values: values, epoch: epoch)
+        return ShortTermValues(values: values, epoch: life)
     }
 
-    private func live(_ key: String, _ entries: inout LRUCache<String, Entry>) -> Entry? {
-        guard let entry = entries.value(for: key) else { return nil }
+    private func live(_ key: String, _ entries: inout FairCache<String, String, Entry>) -> Entry? {
+        guard let entry = entries.value(for: key, of: Self.group(key)) else { return nil }
         guard entry.expiry <= surroundings.instant else { return entry }
-        entries.removeValue(for: key)
+        entries.removeValue(for: key, of: Self.group(key))
         return nil
+    }
+
+    /// Whose a key is: what stands in its braces, as in a cluster of servers. Keys without braces are one group.
+    private static func group(_ key: String) -> String {
+        guard let open = key.utf8.firstIndex(of: UInt8(ascii: "{")),
+            let close = key.utf8[open...].firstIndex(of: UInt8(ascii: "}"))
+        else { return "" }
+        return String(key[open...close])
     }
 
     func set(_ new: [ShortTermEntry], deadline: Deadline) async throws(MemoryError) {
@@ -61,14 +71,16 @@ final class EmbeddedCache: ShortTermStore {
         removing keys: [String], with new: [ShortTermEntry], publishing: [ShortTermPublication], deadline: Deadline
     ) async throws(MemoryError) {
         entries.withLock { entries in
-            for key in keys { entries.removeValue(for: key) }
+            for key in keys { entries.removeValue(for: key, of: Self.group(key)) }
             for entry in new {
-                if entry.onlyIfAbsent, let old = entries.value(for: entry.key), old.expiry > surroundings.instant {
+                if entry.onlyIfAbsent, let old = entries.value(for: entry.key, of: Self.group(entry.key)),
+                    old.expiry > surroundings.instant
+                {
                     continue
                 }
                 entries.insert(
                     Entry(content: .value(entry.value), expiry: surroundings.instant + entry.timeToLive),
-                    for: entry.key,
+                    for: entry.key, of: Self.group(entry.key),
                     cost: entry.key.utf8.count + entry.value.count + Self.overhead)
             }
         }
@@ -78,7 +90,7 @@ final class EmbeddedCache: ShortTermStore {
         entries.withLock { entries in
             guard let entry = live(key, &entries), case .value(let value) = entry.content else { return nil }
             entries.insert(
-                Entry(content: entry.content, expiry: surroundings.instant + timeToLive), for: key,
+                Entry(content: entry.content, expiry: surroundings.instant + timeToLive), for: key, of: Self.group(key),
                 cost: key.utf8.count + value.count + Self.overhead)
             return value
         }
@@ -87,7 +99,7 @@ final class EmbeddedCache: ShortTermStore {
     func remove(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> Int {
         entries.withLock { entries in
             keys.count { key in
-                defer { entries.removeValue(for: key) }
+                defer { entries.removeValue(for: key, of: Self.group(key)) }
                 return live(key, &entries) != nil
             }
         }
@@ -95,8 +107,10 @@ final class EmbeddedCache: ShortTermStore {
 
     func removeAll(prefix: String, deadline: Deadline) async throws(MemoryError) -> Int {
         entries.withLock { entries in
-            let keys = entries.keys.filter { $0.hasPrefix(prefix) }
-            for key in keys { entries.removeValue(for: key) }
+            let group = Self.group(prefix)
+            let keys = (group.isEmpty ? Array(entries.groups) : [group]).flatMap { entries.keys(of: $0) }
+                .filter { $0.hasPrefix(prefix) }
+            for key in keys { entries.removeValue(for: key, of: Self.group(key)) }
             return keys.count
         }
     }
@@ -113,7 +127,7 @@ final class EmbeddedCache: ShortTermStore {
             list.bytes -= list.values[..<surplus].reduce(0) { $0 + $1.count }
             list.values.removeFirst(surplus)
             entries.insert(
-                Entry(content: .list(list), expiry: surroundings.instant + timeToLive), for: key,
+                Entry(content: .list(list), expiry: surroundings.instant + timeToLive), for: key, of: Self.group(key),
                 cost: key.utf8.count + list.bytes + list.values.count * 48 + Self.overhead)
             return list.values.count
         }
@@ -139,8 +153,7 @@ final class EmbeddedCache: ShortTermStore {
             let wait = limit.take(&arrival, now: now)
             entries.insert(
                 Entry(content: .arrival(arrival), expiry: surroundings.instant + .microseconds(max(1, arrival - now))),
-                for: key,
-                cost: key.utf8.count + Self.overhead)
+                for: key, of: Self.group(key), cost: key.utf8.count + Self.overhead)
             return wait
         }
     }

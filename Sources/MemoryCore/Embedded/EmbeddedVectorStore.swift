@@ -7,30 +7,21 @@ final class EmbeddedVectorStore: VectorStore {
     let name = MemoryError.Store.embeddedVectors
     let parallelWrites = 1
 
-    private struct Place: Hashable {
-        let clientID: Int
-        let collection: VectorCollection
-    }
-
-    private struct State {
-        var blocks: LRUCache<Place, CompactVectors>
-        /// Grows with each write: a block that was read before a write is not kept after it.
-        var writes = 0
-    }
+    private typealias Place = VectorBlocks.Place
 
     private let database: any SQLDatabase
     /// Whether the file is this store's alone. Where it is the primary store's as well, a write need not be durable by
     /// itself: should power fail, the note in the outbox that it was delivered, which comes later, is lost with it.
     private let ownsDatabase: Bool
     private let maxCacheBytes: Int
-    private let state: Mutex<State>
+    private let blocks: Mutex<VectorBlocks>
 
     /// Vectors in a file, which is closed with this store when nobody else uses it.
     init(_ database: any SQLDatabase, maxCacheBytes: Int, ownsDatabase: Bool) {
         self.database = database
         self.ownsDatabase = ownsDatabase
         self.maxCacheBytes = maxCacheBytes
-        state = Mutex(State(blocks: LRUCache(capacity: maxCacheBytes)))
+        blocks = Mutex(VectorBlocks(capacity: maxCacheBytes))
     }
 
     // MARK: Writing
@@ -38,25 +29,25 @@ final class EmbeddedVectorStore: VectorStore {
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
-        // Of two points with one id the later counts.
-        let points = Dictionary(points.map { ($0.subject.id, $0) }, uniquingKeysWith: { _, last in last }).values
-        let rows = points.map {
+        let all = points.newest().map {
             (point: $0, dense: CompactVectors.encode($0.dense), payload: Self.payload($0).encodedText)
         }
-        let terms = Self.terms(points)
-        try await database.write(deadline: deadline, durable: ownsDatabase) { session throws(MemoryError) in
-            try Self.remove(points.map(\.subject.id), collection, session)
+        let rows = try await database.write(deadline: deadline, durable: ownsDatabase) { session throws(MemoryError) in
+            let newer = try Self.newer(than: all.map(\.point), collection, session)
+            let rows = all.filter { !newer.contains($0.point.subject.id) }
+            let terms = Self.terms(rows.map(\.point))
+            try Self.remove(rows.map(\.point.subject.id), collection, session)
             for row in rows {
                 let subject = row.point.subject
                 try session.execute(
                     """
-                    INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at)
-                    VALUES ($1, $2, $3, $4, $5, $6)
+                    INSERT INTO vector_points (collection, id, client_id, dense, payload, expires_at, version)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7)
                     """,
                     [
                         .text(collection.description), .int(subject.id), .int(Int64(subject.clientID)),
                         .bytes(row.dense), .text(row.payload),
-                        subject.expiresAt.map { .int($0.microseconds) } ?? .null,
+                        subject.expiresAt.map { .int($0.microseconds) } ?? .null, .int(row.point.version),
                     ])
             }
             try session.execute(
@@ -64,14 +55,37 @@ final class EmbeddedVectorStore: VectorStore {
                 INSERT INTO vector_terms (client_id, collection, term, id, weight)
                 SELECT value ->> 0, $1, value ->> 1, value ->> 2, value ->> 3 FROM json_each($2)
                 """, [.text(collection.description), .text(terms)])
+            return rows
         }
-        state.withLock { state in
-            state.writes += 1
-            for row in rows {
-                let place = Place(clientID: row.point.subject.clientID, collection: collection)
-                Self.change(&state.blocks, place) { $0.set(row.point.subject.id, row.dense) }
+        let changes = Dictionary(grouping: rows, by: \.point.subject.clientID).mapValues { rows in
+            rows.map { VectorBlocks.Change(id: $0.point.subject.id, dense: $0.dense) }
+        }
+        blocks.withLock { blocks in
+            for (client, changes) in changes {
+                blocks.apply(changes, to: Place(clientID: client, collection: collection))
             }
         }
+    }
+
+    var keepsNewest: Bool { true }
+
+    /// Which of these points are there in a newer version.
+    private static func newer(
+        than points: [VectorPoint], _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> Set<Int64> {
+        let versions = try versions(of: points.map(\.subject.id), collection, session)
+        return Set(points.filter { versions[$0.subject.id] ?? 0 > $0.version }.map(\.subject.id))
+    }
+
+    private static func versions(
+        of ids: [Int64], _ collection: VectorCollection, _ session: any SQLSession
+    ) throws(MemoryError) -> [Int64: Int64] {
+        var versions: [Int64: Int64] = [:]
+        let rows = try session.query(
+            "SELECT id, version FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
+            [.text(collection.description), .ints(ids)])
+        for row in rows { versions[try row.int(0)] = try row.int(1) }
+        return versions
     }
 
     /// The words of all points as one JSON text of `[client, term, id, weight]`: a statement for each word took longer than
@@ -98,23 +112,10 @@ final class EmbeddedVectorStore: VectorStore {
             session throws(MemoryError) in
             try Self.remove(ids, collection, session)
         }
-        state.withLock { state in
-            state.writes += 1
-            for client in clients {
-                let place = Place(clientID: client, collection: collection)
-                Self.change(&state.blocks, place) { block in for id in ids { block.remove(id) } }
-            }
+        let changes = ids.map { VectorBlocks.Change(id: $0, dense: nil) }
+        blocks.withLock { blocks in
+            for client in clients { blocks.apply(changes, to: Place(clientID: client, collection: collection)) }
         }
-    }
-
-    /// Changes a block where it is kept; it is taken out in between, so that it is not copied.
-    private static func change(
-        _ blocks: inout LRUCache<Place, CompactVectors>, _ place: Place, _ body: (inout CompactVectors) -> Void
-    ) {
-        guard var block = blocks.value(for: place) else { return }
-        blocks.removeValue(for: place)
-        body(&block)
-        blocks.insert(block, for: place, cost: block.bytes)
     }
 
     /// Removes points and answers whose they were.
@@ -173,27 +174,51 @@ final class EmbeddedVectorStore: VectorStore {
     func search(
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
-        try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
+        let places = Set(queries.filter { $0.dense != nil }.map { Place(clientID: $0.clientID, collection: collection) })
+        // Before the file is read, so that nothing is missed that is written from then on.
+        let readings = blocks.withLock { blocks in
+            var readings: [Place: Int] = [:]
+            for place in places { readings[place] = blocks.beginReading(place) }
+            return readings
+        }
+        let read = Shelf()
+        defer {
+            let found = read.blocks.withLock { $0 }
+            blocks.withLock { blocks in
+                for (place, number) in readings { blocks.endReading(number, found[place]) }
+            }
+        }
+        return try await database.read(deadline: deadline) { [self] session throws(MemoryError) in
             var answers: [VectorAnswer] = []
             for query in queries {
-                guard !deadline.hasPassed else { throw .timeout(name, "searching") }
-                answers.append(try search(query, collection, session))
+                try check(deadline)
+                answers.append(try search(query, collection, session, read, deadline))
             }
             return answers
         }
     }
 
+    private func check(_ deadline: Deadline) throws(MemoryError) {
+        guard !deadline.hasPassed else { throw .timeout(name, "searching") }
+    }
+
+    /// The blocks that a search has read from the file, whole.
+    private final class Shelf: Sendable {
+        let blocks = Mutex<[Place: CompactVectors]>([:])
+    }
+
     private func search(
-        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession
+        _ query: VectorQuery, _ collection: VectorCollection, _ session: any SQLSession, _ shelf: Shelf,
+        _ deadline: Deadline
     ) throws(MemoryError) -> VectorAnswer {
         let place = Place(clientID: query.clientID, collection: collection)
         let allowed = try allowed(query, place, session)
         let isAllowed = { (id: Int64) in allowed?.contains(id) ?? true }
         let dense = try query.dense.map { vector throws(MemoryError) in
-            try nearest(to: vector, place, limit: query.limit, isAllowed, session)
+            try nearest(to: vector, place, limit: query.limit, isAllowed, session, shelf, deadline)
         }
         let sparse = try query.sparse.map { sparse throws(MemoryError) in
-            try words(sparse, place, limit: query.limit, isAllowed, session)
+            try words(sparse, place, limit: query.limit, isAllowed, session, deadline)
         }
         return try answer(dense ?? [], sparse ?? [], place, session)
     }
@@ -204,15 +229,19 @@ final class EmbeddedVectorStore: VectorStore {
     /// Compares all of the client's vectors: from the cache, else page by page from the file, on the way into the cache as
     /// far as there is room. Memory stays bounded, whatever there is in the file.
     private func nearest(
-        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+        to vector: [Float], _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession,
+        _ shelf: Shelf, _ deadline: Deadline
     ) throws(MemoryError) -> [(id: Int64, score: Double)] {
-        let (known, writes) = state.withLock { ($0.blocks.value(for: place), $0.writes) }
-        if let known { return known.nearest(to: vector, limit: limit, isAllowed: isAllowed) }
+        let held = blocks.withLock { $0.block(of: place) }
+        if let known = held ?? shelf.blocks.withLock({ $0[place] }) {
+            return known.nearest(to: vector, limit: limit, isAllowed: isAllowed)
+        }
         var best = BestScores(limit: limit)
         var block = CompactVectors()
         var isWhole = true
         var last = Int64.min
         while true {
+            try check(deadline)
             let rows = try session.query(
                 """
                 SELECT id, dense FROM vector_points WHERE client_id = $1 AND collection = $2 AND id > $3
@@ -233,18 +262,15 @@ final class EmbeddedVectorStore: VectorStore {
             if isWhole, block.bytes > maxCacheBytes { (isWhole, block) = (false, CompactVectors()) }
             guard rows.count == Self.pageCount else { break }
         }
-        state.withLock { state in
-            // A write since then may be missing in what was read.
-            guard isWhole, state.writes == writes else { return }
-            state.blocks.insert(block, for: place, cost: block.bytes)
-        }
+        if isWhole { shelf.blocks.withLock { $0[place] = block } }
         return best.sorted
     }
 
     /// Sums of `idf · weight` over the question's terms, as Qdrant computes them:
     /// `idf = ln((N - n + 0.5) / (n + 0.5) + 1)` for a term that n of the client's N points have.
     private func words(
-        _ query: SparseVector, _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession
+        _ query: SparseVector, _ place: Place, limit: Int, _ isAllowed: (Int64) -> Bool, _ session: any SQLSession,
+        _ deadline: Deadline
     ) throws(MemoryError) -> [(id: Int64, score: Double)] {
         let values: [SQLValue] = [.int(Int64(place.clientID)), .text(place.collection.description)]
         let total = try session.query(
@@ -252,6 +278,7 @@ final class EmbeddedVectorStore: VectorStore {
         let count = Double(try total.first?.int(0) ?? 0)
         var scores: [Int64: Double] = [:]
         for (term, weight) in zip(query.indices, query.values) {
+            try check(deadline)
             let postings = try session.query(
                 "SELECT id, weight FROM vector_terms WHERE client_id = $1 AND collection = $2 AND term = $3",
                 values + [.int(Int64(term))])
@@ -355,14 +382,11 @@ final class EmbeddedVectorStore: VectorStore {
         }
     }
 
-    func existing(
-        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> Set<Int64> {
+    func versions(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: Int64] {
         try await database.read(deadline: deadline) { session throws(MemoryError) in
-            let rows = try session.query(
-                "SELECT id FROM vector_points WHERE collection = $1 AND id #anyInt($2)",
-                [.text(collection.description), .ints(ids)])
-            return Set(try rows.map { row throws(MemoryError) in try row.int(0) })
+            try Self.versions(of: ids, collection, session)
         }
     }
 
@@ -384,9 +408,10 @@ final class EmbeddedVectorStore: VectorStore {
         _ = try await Migrator(database: database).run(deadline: deadline)
     }
 
+    /// Whether the file can be read; a new one has no tables before ``setUp(deadline:)``.
     func ping(deadline: Deadline) async throws(MemoryError) {
         _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
-            try session.query("SELECT 1 FROM vector_points LIMIT 0", [])
+            try session.query("SELECT 1 FROM sqlite_master LIMIT 1", [])
         }
     }
 

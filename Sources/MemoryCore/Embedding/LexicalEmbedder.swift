@@ -6,8 +6,20 @@ struct LexicalEmbedder: Embedder {
     let model = "local-lexical-v1"
     let maxBatch = 256
 
+    /// From how much text on its words take longer than a millisecond.
+    static let slowBytes = 1 << 14
+
     func embed(_ texts: [String], deadline: Deadline) async -> [Result<[Float], MemoryError>] {
-        texts.map { text in Result { () throws(MemoryError) in try VectorMath.normalised(Self.features(text)) } }
+        guard texts.reduce(0, { $0 + $1.utf8.count }) > Self.slowBytes else { return Self.vectors(texts) }
+        do throws(MemoryError) {
+            return try await WorkThreads.shared.run(deadline: deadline) { Self.vectors(texts) }
+        } catch {
+            return texts.map { _ in .failure(error) }
+        }
+    }
+
+    private static func vectors(_ texts: [String]) -> [Result<[Float], MemoryError>] {
+        texts.map { text in Result { () throws(MemoryError) in try VectorMath.normalised(features(text)) } }
     }
 
     func check(deadline: Deadline) async throws(MemoryError) {}

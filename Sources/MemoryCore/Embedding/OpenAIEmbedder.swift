@@ -9,6 +9,7 @@ final class OpenAIEmbedder: Embedder {
     private let configuration: EmbeddingsConfiguration
     private let client: CurlClient
     private let breaker: CircuitBreaker
+    private let witness = ProviderWitness()
     private let tokens = Counter(label: "memory_gateway_embedding_tokens_total")
 
     init(_ configuration: EmbeddingsConfiguration, outage: Outage = .silent) throws(MemoryError) {
@@ -34,7 +35,39 @@ final class OpenAIEmbedder: Embedder {
     private func request(
         _ texts: [String], _ deadline: Deadline
     ) async throws(MemoryError) -> [Result<[Float], MemoryError>] {
-        try await breaker.run { () throws(MemoryError) in try await exchange(texts, deadline) }
+        try await breaker.run { () throws(MemoryError) in
+            let start = ContinuousClock.now
+            do throws(MemoryError) {
+                let vectors = try await exchange(texts, deadline)
+                witness.served()
+                return vectors
+            } catch {
+                guard Self.mayBeTexts(error), await servesOthers(since: start, deadline) else { throw error }
+                // The provider is well: it is these texts that it cannot bear, now or later.
+                var error = error
+                error.isRetriable = false
+                throw error
+            }
+        }
+    }
+
+    /// Whether an error may be the fault of a text: a model that computes no number for it says so with a 500. A provider
+    /// that is busy says so with a 503, or how long to wait.
+    private static func mayBeTexts(_ error: MemoryError) -> Bool {
+        guard let code = error.driverCode, code.hasPrefix("http 5"), error.retryAfter == nil else { return false }
+        return !["http 503", "http 529"].contains(code)
+    }
+
+    /// Whether the provider has served, or serves, anybody since a request began that it failed.
+    private func servesOthers(since start: ContinuousClock.Instant, _ deadline: Deadline) async -> Bool {
+        await witness.serves(since: start) {
+            do throws(MemoryError) {
+                for result in try await exchange(["memory"], deadline) { _ = try result.get() }
+                return true
+            } catch {
+                return false
+            }
+        }
     }
 
     private func exchange(
@@ -74,7 +107,7 @@ final class OpenAIEmbedder: Embedder {
         // A wrong key or address stays wrong, but only until a person mends it: the texts are not at fault.
         let isOurs = [401, 402, 403, 404].contains(reply.status)
         var error = MemoryError.unavailable(
-            .embeddings, String(decoding: reply.body.prefix(300), as: UTF8.self), driverCode: "http \(reply.status)")
+            .embeddings, ReplySummary.of(reply.body), driverCode: "http \(reply.status)")
         error.isRetriable = retriable || isOurs
         error.retryAfter = reply.retryAfter
         return error
@@ -85,7 +118,7 @@ final class OpenAIEmbedder: Embedder {
         _ answer: JSON?, _ body: [UInt8], count: Int
     ) throws(MemoryError) -> [Result<[Float], MemoryError>] {
         guard let data = answer?["data"]?.array, data.count == count else {
-            throw .badReply(.embeddings, String(decoding: body.prefix(300), as: UTF8.self))
+            throw .badReply(.embeddings, ReplySummary.of(body))
         }
         var results = [Result<[Float], MemoryError>?](repeating: nil, count: count)
         for item in data {

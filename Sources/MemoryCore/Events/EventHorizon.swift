@@ -18,7 +18,8 @@ final class EventHorizon: Sendable {
         let given: Int64
     }
 
-    fileprivate struct State {
+    /// What is known after some looks.
+    struct State {
         /// The newest id of the looks so far; nil before the first.
         var newest: Int64?
         var settled: Int64 = 0
@@ -77,7 +78,7 @@ final class EventHorizon: Sendable {
     }
 
     private static func heldUp(by holders: [EventLogRepository.Holder]) -> MemoryError {
-        let processes = holders.map(\.process).sorted().joined(separator: ", ")
+        let processes = holders.map { $0.process ?? "none: it is prepared" }.sorted().joined(separator: ", ")
         return MemoryError(
             .timeout, "Events wait for a transaction that has taken an id and does not end", store: .postgres,
             detail: "process \(processes)", isRetriable: true)
@@ -101,15 +102,17 @@ final class EventHorizon: Sendable {
 }
 
 extension EventHorizon.State {
-    fileprivate mutating func note(
+    mutating func note(
         _ sight: EventLogRepository.Sight, at now: ContinuousClock.Instant
     ) -> EventHorizon.Finding {
         // Ids are given again after a restore or on a standby that had not got them all: what was known is of another history.
         if sight.given < given { self = Self() }
         given = sight.given
         let floor = newest ?? 0
+        // A transaction that is prepared goes on under another name: it may be any of those that were there.
+        let lowest = min(floor, floors.values.min() ?? floor)
         floors = Dictionary(
-            sight.holders.map { ($0.transaction, floors[$0.transaction] ?? floor) },
+            sight.holders.map { ($0.transaction, floors[$0.transaction] ?? ($0.process == nil ? lowest : floor)) },
             uniquingKeysWith: { first, _ in first })
         newest = max(newest ?? 0, sight.newest)
         let settled = max(settled, min(floors.values.min() ?? sight.newest, sight.newest))

@@ -97,7 +97,7 @@ public final class EventStream: AsyncSequence, Sendable {
         /// Notifications that come faster than this are taken together.
         private static let gathering: Duration = .milliseconds(20)
         /// As many as fit into memory when each is as large as it may be, for some followers at once.
-        private static let batch = 64
+        private static let batch = 32
         /// How many ids one statement looks through: a filter may fit few of them.
         private static let span = 20_000
 

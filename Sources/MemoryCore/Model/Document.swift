@@ -2,8 +2,8 @@
 public struct DocumentDraft: Sendable {
     /// Its id among its owner's documents, at most 255 bytes. A document of that id is replaced.
     public var id: String
-    /// Whose document it is; nil for one that everyone shares.
-    public var clientID: Int?
+    /// Whose document it is.
+    public var owner: Owner
     /// Its title, at most 500 characters.
     public var title: String?
     /// Markdown or plain text, at most 16 MiB.
@@ -12,15 +12,15 @@ public struct DocumentDraft: Sendable {
     public var metadata = JSONObject()
 
     /// A document without title and metadata.
-    public init(id: String, clientID: Int? = nil, content: String) {
+    public init(id: String, owner: Owner, content: String) {
         self.id = id
-        self.clientID = clientID
+        self.owner = owner
         self.content = content
     }
 
     func validate() throws(MemoryError) {
         try Limits.check(id, "doc_id", maxBytes: 255)
-        if let clientID { try Limits.check(clientID: clientID) }
+        try owner.validate()
         if let title { try Limits.check(title, "title", maxCharacters: 500) }
         guard content.utf8.count <= Limits.documentBytes else {
             throw MemoryError(.tooLarge, "content must be at most \(Limits.documentBytes) bytes", field: "content")
@@ -59,8 +59,11 @@ public struct DocumentReceipt: Sendable {
     public let chunks: Int
     /// The stores that have it.
     public let storedIn: [MemoryError.Store]
-    /// The stores that do not have all of it yet. The outbox delivers it later.
+    /// The stores that could not take all of it. The outbox delivers it later.
     public let failed: [MemoryError.Store]
+    /// The stores that are still taking it: of a long document they get the first chunks before the answer, and the others
+    /// in the background.
+    public let pending: [MemoryError.Store]
 }
 
 /// A piece of a document, small enough to be found by what it says.

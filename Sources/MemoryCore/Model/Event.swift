@@ -4,18 +4,18 @@ public struct EventDraft: Sendable {
     public var type: String
     /// Who reports it, at most 50 characters.
     public var source: String
-    /// Whom it concerns, if anybody.
-    public var clientID: Int?
+    /// Whom it concerns.
+    public var owner: Owner
     /// What is reported, at most 256 KiB of JSON.
     public var payload: JSONObject
     /// Anything else, at most 16 KiB of JSON.
     public var metadata = JSONObject()
 
-    /// An event of nobody in particular.
-    public init(type: String, source: String, clientID: Int? = nil, payload: JSONObject = JSONObject()) {
+    /// An event of someone, or of nobody in particular.
+    public init(type: String, source: String, owner: Owner, payload: JSONObject = JSONObject()) {
         self.type = type
         self.source = source
-        self.clientID = clientID
+        self.owner = owner
         self.payload = payload
     }
 
@@ -26,7 +26,7 @@ public struct EventDraft: Sendable {
                 "event_type \(type) is stored by remember, agent-memories and reflections", field: "event_type")
         }
         try Limits.check(source, "event_source", maxCharacters: 50)
-        if let clientID { try Limits.check(clientID: clientID) }
+        try owner.validate()
         try Limits.check(metadata: payload, field: "payload", maxBytes: 256 << 10)
         try Limits.check(metadata: metadata)
     }
@@ -53,7 +53,7 @@ public struct Event: Sendable {
 /// Which events are wanted. Everything that is set must hold.
 public struct EventFilter: Sendable {
     /// Whom they concern.
-    public var clientID: Int?
+    public var owners: Owners
     /// What happened.
     public var type: String?
     /// Who reported it.
@@ -63,12 +63,10 @@ public struct EventFilter: Sendable {
     /// Stored at this moment or earlier.
     public var until: Timestamp?
 
-    /// All events.
-    public init() {}
+    /// All events of some owners.
+    public init(of owners: Owners) { self.owners = owners }
 
-    func validate() throws(MemoryError) {
-        if let clientID { try Limits.check(clientID: clientID) }
-    }
+    func validate() throws(MemoryError) { try owners.validate() }
 }
 
 /// How many events there are.

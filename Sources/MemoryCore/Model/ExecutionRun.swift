@@ -135,22 +135,59 @@ public struct RunStatistics: Sendable {
         var notes: String?
     }
 
-    private static let driftThreshold = 0.30
     private static let driftRuns = 3
+
+    /// Hours as they were and as they were planned, summed in millionths of an hour: 2.6 hours for 2 are 30 % more and no
+    /// thousandth beyond, which no sum of floating-point numbers can tell.
+    private struct Totals {
+        private let hours: Double
+        private let estimates: Double
+        /// Nil when some number has no exact millionths; then the sums above are all there is.
+        private let exact: (hours: Int64, estimates: Int64)?
+
+        init(hours: [Double], estimates: [Double]) {
+            self.hours = hours.reduce(0, +)
+            self.estimates = estimates.reduce(0, +)
+            if let hours = Self.millionths(hours), let estimates = Self.millionths(estimates) {
+                exact = (hours, estimates)
+            } else {
+                exact = nil
+            }
+        }
+
+        private static func millionths(_ values: [Double]) -> Int64? {
+            var sum: Int64 = 0
+            for value in values {
+                let scaled = (value * 1_000_000).rounded()
+                // Up to here whole numbers are exact, and a hundred thousand of them have a sum.
+                guard abs(scaled) < 1e13, scaled / 1_000_000 == value else { return nil }
+                sum += Int64(scaled)
+            }
+            return abs(sum) < 1 << 58 ? sum : nil
+        }
+
+        var variance: Double? { estimates > 0 ? (hours - estimates) / estimates : nil }
+
+        /// Whether the hours differ from the estimates by more than 30 %.
+        var isBeyondThreshold: Bool {
+            guard estimates > 0 else { return false }
+            guard let exact else { return abs(hours - estimates) > 0.30 * estimates }
+            return abs(exact.hours - exact.estimates) * 10 > exact.estimates * 3
+        }
+    }
 
     init(_ samples: [Sample]) {
         let hours = samples.compactMap(\.hours).sorted()
         let estimates = samples.compactMap(\.estimate)
         let both = samples.filter { $0.hours != nil && $0.estimate != nil }
-        let planned = both.compactMap(\.estimate).reduce(0, +)
+        let total = Totals(hours: both.compactMap(\.hours), estimates: both.compactMap(\.estimate))
         count = samples.count
         averageHours = Self.mean(hours)
         medianHours = Self.percentile(0.5, hours)
         p90Hours = Self.percentile(0.9, hours)
         estimatedHours = Self.mean(estimates)
-        let variance = planned > 0 ? (both.compactMap(\.hours).reduce(0, +) - planned) / planned : nil
-        self.variance = variance.map(Self.rounded)
-        isDrifting = both.count >= Self.driftRuns && abs(variance ?? 0) > Self.driftThreshold
+        variance = total.variance.map(Self.rounded)
+        isDrifting = both.count >= Self.driftRuns && total.isBeyondThreshold
         blocked = samples.count { sample in
             Tokenizer.words(sample.notes ?? "").contains { $0 == "blocked" || $0 == "delayed" }
         }

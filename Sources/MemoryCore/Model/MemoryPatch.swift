@@ -52,7 +52,7 @@ public struct MemoryPatch: Sendable {
         record.metadata = metadata ?? record.metadata
         switch expiry {
         case nil: break
-        case .at(let moment)?: record.expiresAt = moment
+        case .at(let moment)?: record.expiresAt = moment.sayable
         case .never?: record.expiresAt = nil
         }
         return record

@@ -44,8 +44,8 @@ extension MemoryRecord {
 extension MemoryDraft.Expiry {
     func moment(from start: Timestamp) -> Timestamp {
         switch self {
-        case .at(let moment): moment
-        case .after(let duration): start.advanced(by: duration)
+        case .at(let moment): moment.sayable
+        case .after(let duration): start.advanced(by: duration).sayable
         }
     }
 }

@@ -6,22 +6,22 @@ public struct PlanDraft: Sendable {
     public var intent: String
     /// The standard operating procedure: an object or an array, at most 256 KiB of JSON.
     public var sop: JSON
-    /// Whose plan it is, if anybody's.
-    public var clientID: Int?
+    /// Whose plan it is.
+    public var owner: Owner
     /// Anything else, at most 16 KiB of JSON.
     public var metadata = JSONObject()
 
-    /// A plan of nobody in particular.
-    public init(title: String, intent: String, sop: JSON, clientID: Int? = nil) {
+    /// A plan of someone, or of nobody in particular.
+    public init(title: String, intent: String, sop: JSON, owner: Owner) {
         self.title = title
         self.intent = intent
         self.sop = sop
-        self.clientID = clientID
+        self.owner = owner
     }
 
     func validate() throws(MemoryError) {
         try PlanPatch(title: title, intent: intent, sop: sop, metadata: metadata).validate()
-        if let clientID { try Limits.check(clientID: clientID) }
+        try owner.validate()
     }
 }
 

@@ -11,14 +11,22 @@ public struct RateLimit: Sendable {
     /// A rate, with a burst of one second's calls unless another is given.
     public init(perSecond: Double, burst: Int? = nil) {
         self.perSecond = perSecond
-        self.burst = max(1, burst ?? Int(clamping: Int64(perSecond.rounded(.up))))
+        self.burst = max(1, burst ?? Int(Self.within(1e-6...1e6, perSecond).rounded(.up)))
+    }
+
+    /// A rate that can be counted in microseconds; what is no number is the slowest.
+    private static func within(_ range: ClosedRange<Double>, _ rate: Double) -> Double {
+        rate >= range.lowerBound ? min(rate, range.upperBound) : range.lowerBound
     }
 
     /// The time between two calls, in microseconds.
-    var interval: Int64 { max(1, Int64(1_000_000 / max(perSecond, 1e-6))) }
+    var interval: Int64 { Int64(1_000_000 / Self.within(1e-6...1e6, perSecond)) }
 
-    /// How far the theoretical arrival time may be ahead of a call, in microseconds.
-    var tolerance: Int64 { interval * Int64(burst) }
+    /// How far the theoretical arrival time may be ahead of a call, in microseconds: at most some 35,000 years.
+    var tolerance: Int64 {
+        let (product, overflow) = interval.multipliedReportingOverflow(by: Int64(max(1, burst)))
+        return overflow ? 1 << 60 : min(product, 1 << 60)
+    }
 
     /// Counts a call.
     ///

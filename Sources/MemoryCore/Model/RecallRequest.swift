@@ -47,6 +47,11 @@ public struct RecallRequest: Sendable {
 
     func validate() throws(MemoryError) {
         try Limits.check(clientID: clientID)
+        try validateQuestion()
+    }
+
+    /// All but the client, which may be nobody in a search of shared documents.
+    func validateQuestion() throws(MemoryError) {
         try Limits.check(query, "query", maxBytes: Limits.queryBytes)
         guard Limits.results.contains(limit) else {
             throw .invalid("k must be between 1 and \(Limits.results.upperBound)", field: "k")

@@ -22,11 +22,13 @@ final class OutboxWorker: Sendable {
     private let database: any SQLDatabase
     private let delivery: PointDelivery
     private let cache: MemoryCache
+    private let cacheOutbox: CacheOutbox
     private let logger: Logger
     private let surroundings: any Surroundings
     private let reading: Outage
     private let updating: Outage
     private let sweeping: Outage
+    private let trusting: Outage
     private let pending = Mutex(Pending())
     /// The client whose rows were claimed last.
     private let turn = Mutex(0)
@@ -35,17 +37,20 @@ final class OutboxWorker: Sendable {
     private let nextKeySweep: Timer
 
     init(
-        database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, logger: Logger,
+        database: any SQLDatabase, delivery: PointDelivery, cache: MemoryCache, erasures: Erasures, logger: Logger,
         surroundings: any Surroundings
     ) {
         self.database = database
         self.delivery = delivery
         self.cache = cache
+        cacheOutbox = CacheOutbox(
+            database: database, cache: cache, erasures: erasures, logger: logger, surroundings: surroundings)
         self.logger = logger
         self.surroundings = surroundings
         reading = Outage("Reading the outbox", logger: logger, surroundings: surroundings)
         updating = Outage("Updating the outbox", logger: logger, surroundings: surroundings)
         sweeping = Outage("Forgetting what is over", logger: logger, surroundings: surroundings)
+        trusting = Outage("Trusting the cache again", logger: logger, surroundings: surroundings)
         nextExpirySweep = Timer(surroundings)
         nextKeySweep = Timer(surroundings)
     }
@@ -66,24 +71,51 @@ final class OutboxWorker: Sendable {
         pending.withLock { $0.failures.append(failure) }
     }
 
+    /// Notes what became of telling the caches, of a row whose point is as it should be.
+    private func report(_ lease: OutboxRepository.Lease, _ error: MemoryError?) {
+        if let error { failed(lease, error, isStored: true) } else { delivered(lease) }
+    }
+
     /// A store that is away costs a row nothing but a short wait; what is the row's own fault counts, and ends it.
     private func failure(
         _ lease: OutboxRepository.Lease, _ error: MemoryError, isStored: Bool
     ) -> OutboxRepository.Failure {
-        var delay = Duration.seconds(surroundings.random(in: 0.5...1.5))
+        // What only the caches are owed, another gateway may be able to tell them at once.
+        var delay = isStored ? .zero : Duration.seconds(surroundings.random(in: 0.5...1.5))
         if !error.isRetriable { delay = Self.backoff.delay(attempt: lease.attempts + 1, surroundings) }
         if let wait = error.retryAfter { delay = max(delay, min(wait, Self.longestRetryAfter)) }
         let isDead = !error.isRetriable && lease.attempts + 1 >= Self.maxAttempts
         let name = [error.store?.description, error.code.description, error.driverCode].compactMap { $0 }
         return OutboxRepository.Failure(
             lease: lease, error: name.joined(separator: " "), delay: delay, counts: !error.isRetriable, isDead: isDead,
-            isStored: isStored)
+            isStored: isStored && !needsConfirmation(lease))
+    }
+
+    /// Whether a delivery must be repeated once no older write can be under way any more.
+    private func needsConfirmation(_ lease: OutboxRepository.Lease) -> Bool {
+        lease.isShared && !delivery.vectors.keepsNewest
     }
 
     // MARK: The loop
 
     /// Works until the task is cancelled; then reports what is left to report.
     func run() async {
+        // Each with a loop of its own: a delivery may take half a minute, and a report that comes after its lease is none.
+        async let reports: Void = flushRegularly()
+        async let caches: Void = cacheOutbox.run(report)
+        await deliverRegularly()
+        _ = await (reports, caches)
+        await flush()
+    }
+
+    private func flushRegularly() async {
+        while !Task.isCancelled {
+            await flush()
+            try? await surroundings.sleep(for: .milliseconds(100))
+        }
+    }
+
+    private func deliverRegularly() async {
         var idle = 0
         while !Task.isCancelled {
             // New rows are delivered by who wrote them, so one look a second is enough while there is nothing to do.
@@ -96,12 +128,9 @@ final class OutboxWorker: Sendable {
                     // As long again for those who wait for an answer: a backlog must not slow them down.
                     pause = min(pause, surroundings.instant - start)
                 }
-            } else {
-                await flush()
             }
             try? await surroundings.sleep(for: pause)
         }
-        await flush()
     }
 
     /// Delivers a batch of what is due, and forgets what is over.
@@ -110,6 +139,7 @@ final class OutboxWorker: Sendable {
     @discardableResult
     func look() async -> Bool {
         await flush()
+        await cacheOutbox.look(report)
         let count = await deliverBatch()
         await flush()
         await trustCacheAgain()
@@ -125,24 +155,37 @@ final class OutboxWorker: Sendable {
                 try OutboxRepository(session: session).counts()
             }
             if owed.pending + owed.dead == 0 { cache.trustAgain(asOf: failures) }
+            trusting.succeeded()
         } catch {
-            reading.failed(error)
+            trusting.failed(error)
         }
     }
 
     /// Writes what was reported: one transaction for all of it. It need not be durable: a row that comes back is delivered
     /// once more, which changes nothing.
-    private func flush() async {
+    func flush() async {
         let batch = pending.withLock { pending in
             defer { pending = Pending() }
             return pending
         }
         guard !batch.isEmpty else { return }
+        let done = batch.done.filter { !needsConfirmation($0) }
+        let unconfirmed = batch.done.filter(needsConfirmation)
         do throws(MemoryError) {
+            // Each set by itself: two sets of rows in one transaction would be locked out of order.
+            if !done.isEmpty {
+                try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                    try OutboxRepository(session: session).complete(done)
+                }
+            }
+            if !unconfirmed.isEmpty {
+                try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
+                    try OutboxRepository(session: session).confirmLater(unconfirmed)
+                }
+            }
+            guard !batch.failures.isEmpty else { return }
             try await database.write(deadline: .after(.seconds(5)), durable: false) { session throws(MemoryError) in
-                let outbox = OutboxRepository(session: session)
-                if !batch.done.isEmpty { try outbox.complete(batch.done) }
-                try outbox.postpone(batch.failures)
+                try OutboxRepository(session: session).postpone(batch.failures)
             }
             updating.succeeded()
         } catch {
@@ -176,26 +219,40 @@ final class OutboxWorker: Sendable {
         }
     }
 
-    private typealias Subjects = [String: [Int64: (subject: PointSubject, supplied: [Float]?)]]
+    /// What a point is made of.
+    private struct Source {
+        let subject: PointSubject
+        var version: Int64 = 1
+        var supplied: [Float]?
+    }
+
+    private typealias Subjects = [String: [Int64: Source]]
 
     /// What the leased rows are about, by collection and id, as far as it is still there.
     private static func subjects(
         _ leases: [OutboxRepository.Lease], _ session: any SQLSession
     ) throws(MemoryError) -> Subjects {
         var subjects: Subjects = [:]
-        func add(_ subject: PointSubject, _ supplied: [Float]?) {
-            subjects[subject.collection.description, default: [:]][subject.id] = (subject, supplied)
+        func add(_ source: Source) {
+            subjects[source.subject.collection.description, default: [:]][source.subject.id] = source
         }
         let isChunk = { (lease: OutboxRepository.Lease) in lease.collection == VectorCollection.docChunks.description }
         let records = leases.filter { !isChunk($0) }.map(\.key)
         if !records.isEmpty {
             let events = EventRepository(session: session)
+            let versions = try events.versions(records.map(\.id))
             let supplied = try events.suppliedEmbeddings(records.map(\.id))
-            for record in try events.memories(records) { add(.record(record), supplied[record.id]) }
+            for record in try events.memories(records) {
+                add(
+                    Source(
+                        subject: .record(record), version: versions[record.id] ?? 1, supplied: supplied[record.id]))
+            }
         }
         let chunks = leases.filter(isChunk).map(\.key)
         if !chunks.isEmpty {
-            for chunk in try DocumentRepository(session: session).chunks(chunks) { add(.chunk(chunk), nil) }
+            for chunk in try DocumentRepository(session: session).chunks(chunks) {
+                add(Source(subject: .chunk(chunk)))
+            }
         }
         return subjects
     }
@@ -206,7 +263,7 @@ final class OutboxWorker: Sendable {
             for lease in leases {
                 group.addTask {
                     let found = subjects[lease.collection]?[lease.key.id]
-                    return await (lease, self.deliver(lease, found?.subject, found?.supplied))
+                    return await (lease, self.deliver(lease, found))
                 }
             }
             return await group.reduce(into: []) { $0.append($1) }
@@ -221,30 +278,23 @@ final class OutboxWorker: Sendable {
                 delivered.append(lease)
             }
         }
-        do throws(MemoryError) {
-            // The copies as well: the write that left this row may have failed to replace them.
-            let chunks = VectorCollection.docChunks.description
-            try await cache.drop(
-                delivered.filter { $0.collection != chunks }.map(\.key), of: Set(delivered.map(\.key.clientID)),
-                deadline: .after(.seconds(1)))
-            for lease in delivered { self.delivered(lease) }
-        } catch {
-            for lease in delivered { failed(lease, error, isStored: true) }
-            isAway = true
-        }
+        let cacheError = await cache.drop(delivered)
+        for lease in delivered { report(lease, cacheError) }
+        isAway = isAway || cacheError != nil
         await flush()
         return isAway ? 0 : leases.count
     }
 
     /// - Returns: nil when the point is as the record is, which may be that there is none.
     private func deliver(
-        _ lease: OutboxRepository.Lease, _ subject: PointSubject?, _ supplied: [Float]?
+        _ lease: OutboxRepository.Lease, _ source: Source?
     ) async -> MemoryError? {
-        guard !lease.isStored else { return nil }
-        let deadline = Deadline.after(.seconds(20))
+        let deadline = min(.after(.seconds(20)), lease.end)
         do throws(MemoryError) {
-            if let subject {
-                try await delivery.store(subject, supplied: supplied, budget: Self.budget, deadline: deadline)
+            if let source {
+                try await delivery.store(
+                    source.subject, version: source.version, supplied: source.supplied, budget: Self.budget,
+                    deadline: deadline)
             } else {
                 try await delivery.remove(
                     lease.key.id, from: VectorCollection(lease.collection), budget: Self.budget, deadline: deadline)
@@ -263,6 +313,9 @@ final class OutboxWorker: Sendable {
             while await sweep({ session throws(MemoryError) in
                 try EventRepository(session: session).deleteExpired(now: now, limit: Self.sweepBatch)
             }) == Self.sweepBatch, !Task.isCancelled {}
+            while await sweep({ session throws(MemoryError) in
+                try DocumentRepository(session: session).sweepRemnants() ? 1 : 0
+            }) > 0, !Task.isCancelled {}
         }
         if nextKeySweep.isDue(every: .seconds(3600)) {
             _ = await sweep { session throws(MemoryError) in try IdempotencyRepository(session: session).sweep() }

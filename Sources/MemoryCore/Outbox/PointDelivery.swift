@@ -34,7 +34,7 @@ struct PointDelivery: Sendable {
 
     /// Embeds a subject, unless its vector was supplied, and stores its point.
     func store(
-        _ subject: PointSubject, supplied: [Float]? = nil, budget: Budget, deadline: Deadline
+        _ subject: PointSubject, version: Int64 = 1, supplied: [Float]? = nil, budget: Budget, deadline: Deadline
     ) async throws(MemoryError) {
         let dense: [Float]
         if let supplied {
@@ -43,10 +43,17 @@ struct PointDelivery: Sendable {
             dense = try await embeddings.vector(
                 ofContent: subject.content, deadline: deadline.capped(at: budget.embedding))
         }
+        let sparse = try await Self.words(subject.content, deadline.capped(at: budget.embedding))
         let point = VectorPoint(
-            subject: subject, dense: dense, sparse: .document(subject.content), model: embeddings.model)
+            subject: subject, dense: dense, sparse: sparse, model: embeddings.model, version: version)
         guard let upserts = upserts[subject.collection] else { return }
         _ = try await upserts.submit(point, deadline: deadline.capped(at: budget.vectors))
+    }
+
+    /// The words of a text. Those of a long one take longer than others should wait.
+    private static func words(_ content: String, _ deadline: Deadline) async throws(MemoryError) -> SparseVector {
+        guard content.utf8.count > LexicalEmbedder.slowBytes else { return .document(content) }
+        return try await WorkThreads.shared.run(deadline: deadline) { .document(content) }
     }
 
     /// Removes a point.

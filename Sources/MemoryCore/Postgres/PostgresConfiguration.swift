@@ -13,6 +13,9 @@ public struct PostgresConfiguration: Sendable {
     public var user = "postgres"
     /// The role's password.
     public var password: Secret?
+    /// libpq's `sslmode`, unless the URI has one; nil for libpq's own `prefer`, which goes on without encryption where the
+    /// server offers none.
+    public var sslMode: SSLMode?
     /// How many connections to hold at most, 1...100. Each has a thread of its own. Work in the background has a quarter of
     /// them at most, and from four on requests leave one to it.
     public var connections = 8
@@ -22,6 +25,22 @@ public struct PostgresConfiguration: Sendable {
     public var connectTimeout: Duration = .seconds(2)
     /// What the server allows one statement, `statement_timeout`.
     public var statementTimeout: Duration = .seconds(5)
+
+    /// What is asked of the connection's encryption.
+    public enum SSLMode: String, Sendable, CaseIterable {
+        /// None.
+        case disable
+        /// None where the server does not insist.
+        case allow
+        /// Encryption where the server offers it.
+        case prefer
+        /// Encryption, whoever the server is.
+        case require
+        /// Encryption, and a certificate of a known authority.
+        case verifyAuthority = "verify-ca"
+        /// Encryption, and a certificate of a known authority for the host's name.
+        case verifyFull = "verify-full"
+    }
 
     /// The defaults: a server on this machine.
     public init() {}

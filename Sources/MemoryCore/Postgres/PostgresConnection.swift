@@ -91,7 +91,7 @@ final class PostgresConnection: SQLSession {
 
 extension SQLValue {
     /// The text form that PostgreSQL reads; nil is NULL.
-    fileprivate var postgresText: String? {
+    var postgresText: String? {
         switch self {
         case .null: nil
         case .int(let value): String(value)

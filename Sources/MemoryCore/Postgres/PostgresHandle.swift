@@ -13,7 +13,10 @@ import Glibc
     static func open(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) -> PostgresHandle {
         let parameters = parameters(configuration) + (try addresses(configuration, deadline))
         let handle = try start(parameters)
+        // Until it is connected errors come with their SQLSTATE, whatever language the server speaks.
+        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_VERBOSE)
         try handle.finishConnecting(deadline)
+        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_DEFAULT)
         unsafe PQsetnonblocking(handle.connection, 1)
         // The default processor prints what servers say to standard error.
         unsafe PQsetNoticeProcessor(handle.connection, { _, _ in }, nil)
@@ -38,6 +41,8 @@ import Glibc
             ("keepalives_idle", "5"), ("keepalives_interval", "2"), ("keepalives_count", "2"),
             ("tcp_user_timeout", "5000"), ("options", options.map { "-c \($0)" }.joined(separator: " ")),
         ]
+        // Before the URI, whose own settings come after it and count.
+        if let mode = configuration.sslMode { parameters.append(("sslmode", mode.rawValue)) }
         if let url = configuration.url {
             parameters.append(("dbname", url.revealed))
         } else {
@@ -109,9 +114,9 @@ import Glibc
     /// The error of a connection that is gone.
     private func lost() -> MemoryError {
         let message = unsafe String(cString: PQerrorMessage(connection))
-        let refused = ["password authentication failed", "does not exist", "no pg_hba.conf entry"]
         var error = MemoryError.unavailable(.postgres, message, driverCode: "08006")
-        error.isRetriable = !refused.contains { message.contains($0) }
+        // A wrong password, role or database stays wrong until a person mends it.
+        error.isRetriable = !["28000", "28P01", "3D000"].contains { message.contains(" \($0): ") }
         return error
     }
 

@@ -47,27 +47,43 @@ extension PostgresDatabase {
         func write<Value>(
             durable: Bool, _ body: (any SQLSession) throws(MemoryError) -> Value
         ) throws(MemoryError) -> Value {
-            var retries = 0
+            var retries = Retries()
             while true {
                 do {
                     return try attemptWrite(durable: durable, body)
                 } catch {
-                    retries += 1
-                    guard error.outcome != .unknown, shouldRetry(error, retries), !deadline.hasPassed else {
+                    guard error.outcome != .unknown, retries.allow(error), !deadline.hasPassed else {
                         var error = error
                         error.outcome = error.outcome ?? .notStored
                         throw error
                     }
-                    if connection != nil { usleep(UInt32.random(in: 500...5000) << UInt32(retries)) }
+                    if connection != nil { usleep(retries.pause(before: deadline)) }
                 }
             }
         }
 
-        private func shouldRetry(_ error: MemoryError, _ retries: Int) -> Bool {
-            switch error.driverCode {
-            case "40001", "40P01": retries <= 3
-            case "08006", "57P01", "57P02", "57P03", "25P03": retries <= 1
-            default: false
+        /// What was tried again: a lost connection once, a conflict as often as the deadline lets it, because one of those in
+        /// conflict has always gone on.
+        private struct Retries {
+            private var conflicts: UInt32 = 0
+            private var losses = 0
+
+            mutating func allow(_ error: MemoryError) -> Bool {
+                switch error.driverCode {
+                case "40001", "40P01":
+                    conflicts += 1
+                    return true
+                case "08006", "57P01", "57P02", "57P03", "25P03":
+                    losses += 1
+                    return losses == 1
+                default: return false
+                }
+            }
+
+            /// In microseconds, longer each time up to a third of a second.
+            func pause(before deadline: Deadline) -> UInt32 {
+                let pause = UInt32.random(in: 500...5000) << min(conflicts, 6)
+                return min(pause, UInt32(deadline.remainingMilliseconds) * 1000)
             }
         }
 

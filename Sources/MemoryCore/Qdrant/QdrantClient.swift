@@ -51,6 +51,14 @@ struct QdrantClient: Sendable {
         }
     }
 
+    /// The numbers of the server's version, such as 1, 19, 0.
+    func version(deadline: Deadline) async throws(MemoryError) -> [Int] {
+        let reply = try await reply(.get, "/", deadline: deadline)
+        let text = (try? JSON.parse(reply))?["version"]?.string ?? ""
+        // What follows the numbers, as in `1.19.0-dev`, says nothing here.
+        return text.prefix { $0 == "." || $0.isASCII && $0.isNumber }.split(separator: ".").map { Int($0) ?? 0 }
+    }
+
     /// A collection's description, or nil when there is none of that name.
     func collection(_ name: String, deadline: Deadline) async throws(MemoryError) -> JSON? {
         do {
@@ -65,8 +73,7 @@ struct QdrantClient: Sendable {
     static let missing = "http 404"
 
     private static func refusal(_ reply: CurlReply) -> MemoryError {
-        let detail = String(decoding: reply.body.prefix(300), as: UTF8.self)
-        var error = MemoryError.unavailable(.qdrant, detail, driverCode: "http \(reply.status)")
+        var error = MemoryError.unavailable(.qdrant, ReplySummary.of(reply.body), driverCode: "http \(reply.status)")
         // A request that does not fit stays so; everything else ends when somebody mends the server or the settings.
         // A collection that is not there is an answer, and created.
         if reply.status == 404 { error.code = .notFound }

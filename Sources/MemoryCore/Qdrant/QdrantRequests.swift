@@ -10,15 +10,32 @@ enum QdrantRequests {
 
     // MARK: Points
 
-    static func upsert(_ points: [VectorPoint], withSparse: Bool) -> [UInt8] {
+    /// `isConditional`: leaves points alone that show a newer version of their record.
+    static func upsert(_ points: [VectorPoint], withSparse: Bool, isConditional: Bool) -> [UInt8] {
         var writer = JSONWriter(capacity: points.count * 16_384)
         writer.beginObject()
         writer.key("points")
         writer.beginArray()
         for point in points { write(point, withSparse: withSparse, to: &writer) }
         writer.endArray()
+        if isConditional {
+            writer.key("update_filter")
+            writer.json(notNewer(than: points))
+        }
         writer.endObject()
         return writer.bytes
+    }
+
+    /// A filter that no point passes which is newer than the one that is to take its place. A point without a version is
+    /// older than any.
+    private static func notNewer(than points: [VectorPoint]) -> JSON {
+        let byVersion = Dictionary(grouping: points, by: \.version).sorted { $0.key < $1.key }
+        let newer = byVersion.map { version, points -> JSON in
+            let isNewer: JSON = ["key": "version", "range": ["gt": .int(version)]]
+            guard byVersion.count > 1 else { return isNewer }
+            return ["must": [["has_id": .array(points.map { .int($0.subject.id) })], isNewer]]
+        }
+        return ["must_not": .array(newer)]
     }
 
     private static func write(_ point: VectorPoint, withSparse: Bool, to writer: inout JSONWriter) {
@@ -58,6 +75,7 @@ enum QdrantRequests {
     private static func payload(_ point: VectorPoint) -> JSONObject {
         var payload: JSONObject = [
             "client_id": .int(Int64(point.subject.clientID)), "model": .string(point.model),
+            "version": .int(point.version),
         ]
         switch point.subject {
         case .record(let record): add(record, to: &payload)

@@ -8,6 +8,9 @@ final class QdrantStore: VectorStore {
     private let client: QdrantClient
     private let setup: QdrantSetup
     private let prefix: String
+    /// Whether the server takes conditional writes, as far as it has said; asked again after any write that failed, for then
+    /// it may be another.
+    private let isConditional = Mutex<Bool?>(nil)
     /// Whether each collection has the sparse vector, learnt at its first use.
     private let hasSparse = Mutex<[VectorCollection: Bool]>([:])
     private let setUps = SingleFlight<String, Bool>(store: .qdrant)
@@ -25,11 +28,29 @@ final class QdrantStore: VectorStore {
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) {
         guard !points.isEmpty else { return }
-        try await creatingIfMissing(deadline) { () throws(MemoryError) in
-            let withSparse = try await self.hasSparse(collection, deadline)
-            let body = QdrantRequests.upsert(points, withSparse: withSparse)
-            try await self.client.update(.put, self.path(collection, "points"), body: body, deadline: deadline)
+        let newest = points.newest()
+        do throws(MemoryError) {
+            try await creatingIfMissing(deadline) { () throws(MemoryError) in
+                let withSparse = try await self.hasSparse(collection, deadline)
+                let body = QdrantRequests.upsert(
+                    newest, withSparse: withSparse, isConditional: await self.isConditional(deadline))
+                try await self.client.update(.put, self.path(collection, "points"), body: body, deadline: deadline)
+            }
+        } catch {
+            isConditional.withLock { $0 = nil }
+            throw error
         }
+    }
+
+    var keepsNewest: Bool { isConditional.withLock { $0 ?? false } }
+
+    /// Qdrant takes `update_filter` from 1.16 on; an older one would overlook it.
+    private func isConditional(_ deadline: Deadline) async -> Bool {
+        if let known = isConditional.withLock({ $0 }) { return known }
+        guard let version = try? await client.version(deadline: deadline) else { return false }
+        let isConditional = !version.lexicographicallyPrecedes([1, 16])
+        self.isConditional.withLock { $0 = isConditional }
+        return isConditional
     }
 
     func delete(_ ids: [Int64], in collection: VectorCollection, deadline: Deadline) async throws(MemoryError) {
@@ -104,13 +125,18 @@ final class QdrantStore: VectorStore {
         return found["points"]?.array?.first?["payload"]?["model"]?.string
     }
 
-    func existing(
-        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> Set<Int64> {
-        let body: JSON = ["ids": .array(ids.map(JSON.int)), "with_payload": false, "with_vector": false]
+    func versions(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: Int64] {
+        let body: JSON = ["ids": .array(ids.map(JSON.int)), "with_payload": ["version"], "with_vector": false]
         let found = try await client.send(
             .post, path(collection, "points"), body: body.encoded, deadline: deadline)
-        return Set((found.array ?? []).compactMap { $0["id"]?.int })
+        var versions: [Int64: Int64] = [:]
+        for point in found.array ?? [] {
+            // Gateways before 0.2 wrote none: what they wrote counts as the first.
+            if let id = point["id"]?.int { versions[id] = point["payload"]?["version"]?.int ?? 1 }
+        }
+        return versions
     }
 
     func ownIDs(
@@ -143,6 +169,7 @@ final class QdrantStore: VectorStore {
                     store: .qdrant)
             }
             self.hasSparse.withLock { $0 = [:] }
+            self.isConditional.withLock { $0 = nil }
             return true
         }
     }

@@ -5,6 +5,8 @@ struct Chunker {
     var size = 1000
     /// How many characters of a chunk the next one begins with, at most.
     var overlap = 150
+    /// How many characters are looked at together: all of a large text at once would take four times its size.
+    var window = 1 << 16
 
     /// How good a place is to cut at.
     private enum Strength: Int, Comparable {
@@ -15,10 +17,13 @@ struct Chunker {
 
     /// The chunks, in order, without white space at their ends; none of an empty text.
     func chunks(_ text: String) -> [String] {
-        let scalars = Array(text.unicodeScalars)
+        var rest = text.unicodeScalars[...]
+        var scalars: [Unicode.Scalar] = []
         var chunks: [String] = []
         var start = 0
-        while start < scalars.count {
+        while true {
+            slide(&scalars, &start, &rest)
+            guard start < scalars.count else { break }
             let (end, strength) = end(of: start, scalars)
             var view = String.UnicodeScalarView()
             view.append(contentsOf: scalars[start..<end])
@@ -29,6 +34,22 @@ struct Chunker {
             start = strength == .heading ? end : max(start + 1, overlapStart(start, end, scalars))
         }
         return chunks
+    }
+
+    /// How far back of a place it is looked whether it is a good one to cut at.
+    private static let lookBack = 8
+
+    /// Moves the window on, when it does not hold a whole chunk any more and what comes after it.
+    private func slide(
+        _ scalars: inout [Unicode.Scalar], _ start: inout Int, _ rest: inout Substring.UnicodeScalarView
+    ) {
+        guard !rest.isEmpty, scalars.count - start <= size + 1 else { return }
+        let gone = max(0, start - Self.lookBack * 2)
+        scalars.removeFirst(gone)
+        start -= gone
+        let more = rest.prefix(max(window, size * 2))
+        scalars.append(contentsOf: more)
+        rest = rest[more.endIndex...]
     }
 
     /// Where a chunk ends: at the last of the best places in its second half.
@@ -67,7 +88,7 @@ struct Chunker {
         guard !scalars[place].properties.isWhitespace else { return nil }
         var before = place - 1
         var newlines = 0
-        while before > 0, scalars[before].properties.isWhitespace, place - before < 8 {
+        while before > 0, scalars[before].properties.isWhitespace, place - before < Self.lookBack {
             if scalars[before] == "\n" { newlines += 1 }
             before -= 1
         }

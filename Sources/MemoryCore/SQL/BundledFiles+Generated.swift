@@ -351,6 +351,54 @@ CREATE INDEX events_record_text ON events USING gin (to_tsvector('english', payl
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
 """##),
+        BundledFile(
+            name: "006_protocol.sql",
+            text: ##"""
+-- What whoever takes a row while another's lease runs must wait for, before the row may go: until then an older write may
+-- still reach a vector store that knows no versions.
+ALTER TABLE memory_outbox ADD COLUMN held_until TIMESTAMPTZ;
+
+-- Rows of which only the invalidation of caches is owed are looked for by themselves, and must not stand in the way of others.
+DROP INDEX memory_outbox_due;
+CREATE INDEX memory_outbox_due ON memory_outbox (due_at) WHERE state = 'pending' AND NOT is_stored;
+DROP INDEX memory_outbox_turns;
+CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending' AND NOT is_stored;
+CREATE INDEX memory_outbox_stored ON memory_outbox (due_at) WHERE state = 'pending' AND is_stored;
+
+-- Clients whose erasure short-term memory does not have yet. While a row is here, nobody serves the client's sessions.
+CREATE TABLE memory_erasures (
+    client_id  INTEGER PRIMARY KEY,
+    fence      BIGINT NOT NULL,
+    -- When it may be taken. Whoever works on it has moved this into the future: that is the lease.
+    due_at     TIMESTAMPTZ NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+"""##),
+        BundledFile(
+            name: "008_documents_in_slices.sql",
+            text: ##"""
+-- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
+
+-- Which chunks are the document's; none while there is nothing to read yet.
+ALTER TABLE documents ADD COLUMN generation BIGINT DEFAULT 0;
+ALTER TABLE document_chunks ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX document_chunks_generation ON document_chunks (document_id, generation);
+DROP INDEX document_chunks_document_id;
+
+-- Chunks that are not yet, or no longer, a document's: those that are due are in nobody's hands, and go.
+CREATE TABLE document_remnants (
+    document_id BIGINT NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    generation  BIGINT NOT NULL,
+    due_at      TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (document_id, generation)
+);
+"""##),
+        BundledFile(
+            name: "010_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared BOOLEAN NOT NULL DEFAULT false;
+"""##),
     ]
 
     static let sqliteMigrations = [
@@ -730,6 +778,56 @@ Answer with JSON only:
             text: ##"""
 -- The outbox hands out rows by turns of clients as well as by age; this finds the next client, and its oldest rows.
 CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending';
+"""##),
+        BundledFile(
+            name: "006_protocol.sql",
+            text: ##"""
+-- What whoever takes a row while another's lease runs must wait for, before the row may go: until then an older write may
+-- still reach a vector store that knows no versions.
+ALTER TABLE memory_outbox ADD COLUMN held_until INTEGER;
+
+-- Rows of which only the invalidation of caches is owed are looked for by themselves, and must not stand in the way of others.
+DROP INDEX memory_outbox_due;
+CREATE INDEX memory_outbox_due ON memory_outbox (due_at) WHERE state = 'pending' AND is_stored = 0;
+DROP INDEX memory_outbox_turns;
+CREATE INDEX memory_outbox_turns ON memory_outbox (client_id, due_at) WHERE state = 'pending' AND is_stored = 0;
+CREATE INDEX memory_outbox_stored ON memory_outbox (due_at) WHERE state = 'pending' AND is_stored = 1;
+
+-- Clients whose erasure short-term memory does not have yet. While a row is here, nobody serves the client's sessions.
+CREATE TABLE memory_erasures (
+    client_id  INTEGER PRIMARY KEY,
+    fence      INTEGER NOT NULL,
+    due_at     INTEGER NOT NULL,
+    created_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER))
+) STRICT;
+
+-- Which version of its record a point shows; a write of an older one does nothing.
+ALTER TABLE vector_points ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+"""##),
+        BundledFile(
+            name: "008_documents_in_slices.sql",
+            text: ##"""
+-- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
+
+-- Which chunks are the document's; none while there is nothing to read yet.
+ALTER TABLE documents ADD COLUMN generation INTEGER DEFAULT 0;
+ALTER TABLE document_chunks ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX document_chunks_generation ON document_chunks (document_id, generation);
+DROP INDEX document_chunks_document_id;
+
+-- Chunks that are not yet, or no longer, a document's: those that are due are in nobody's hands, and go.
+CREATE TABLE document_remnants (
+    document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    generation  INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    PRIMARY KEY (document_id, generation)
+) STRICT;
+"""##),
+        BundledFile(
+            name: "010_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared INTEGER NOT NULL DEFAULT 0;
 """##),
     ]
 

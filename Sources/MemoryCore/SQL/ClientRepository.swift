@@ -16,16 +16,19 @@ struct ClientRepository {
                     """), [.ints(ids.map(Int64.init))])
     }
 
-    /// Which of these clients have a profile.
-    func existing(_ ids: [Int]) throws(MemoryError) -> Set<Int> {
+    /// Which of these clients have a profile. They keep it until the transaction ends.
+    func hold(_ ids: [Int]) throws(MemoryError) -> Set<Int> {
         let rows = try session.query(
             SQL(
-                postgres: "SELECT client_id FROM client_profiles WHERE client_id = ANY ($1::int[])",
+                postgres: """
+                    SELECT client_id FROM client_profiles WHERE client_id = ANY ($1::int[])
+                    ORDER BY client_id FOR KEY SHARE
+                    """,
                 sqlite: "SELECT client_id FROM client_profiles WHERE client_id IN (SELECT value FROM json_each($1))"),
             [.ints(ids.map(Int64.init))])
-        var existing: Set<Int> = []
-        for row in rows { existing.insert(Int(clamping: try row.int(0))) }
-        return existing
+        var held: Set<Int> = []
+        for row in rows { held.insert(Int(clamping: try row.int(0))) }
+        return held
     }
 
     // MARK: Erasing
@@ -36,23 +39,39 @@ struct ClientRepository {
     func enqueuePoints(of clientID: Int, limit: Int) throws(MemoryError) -> [(collection: String, id: Int64)] {
         let client = SQLValue.int(Int64(clientID))
         if session.dialect == .postgres {
-            // An insert of an event holds a share of its profile's row, and waits for this one.
-            _ = try session.query("SELECT 1 FROM client_profiles WHERE client_id = $1 FOR UPDATE", [client])
             try session.script("SET LOCAL statement_timeout = '30s'")
+            try holdAlone(clientID)
+            // Everybody locks a record, or a document, before its outbox row.
+            _ = try session.query("SELECT 1 FROM documents WHERE client_id = $1 ORDER BY id FOR UPDATE", [client])
+            _ = try session.query(
+                "SELECT count(*) FROM (SELECT 1 FROM events WHERE client_id = $1 FOR UPDATE) AS locked", [client])
         }
         try session.execute(
             """
-            INSERT INTO memory_outbox (collection, record_id, client_id)
+            INSERT INTO memory_outbox (collection, record_id, client_id, fence)
             SELECT #collection(event_type),
-                id, client_id FROM events WHERE client_id = $1 AND #record(event_type)
-            UNION ALL SELECT 'doc_chunks', id, client_id FROM document_chunks WHERE client_id = $1 ORDER BY 2
-            ON CONFLICT (collection, record_id) DO UPDATE SET fence = memory_outbox.fence + 1,
+                id, client_id, #bigint($2) FROM events WHERE client_id = $1 AND #record(event_type)
+            UNION ALL SELECT 'doc_chunks', id, client_id, $2 FROM document_chunks WHERE client_id = $1 ORDER BY 2, 1
+            ON CONFLICT (collection, record_id) DO UPDATE SET fence = excluded.fence, held_until = #held(memory_outbox),
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
-            """, [client])
+            """, [client, .int(OutboxRepository.newFence())])
         let rows = try session.query(
             "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 LIMIT $2",
             [client, .int(Int64(limit))])
         return try rows.map { row throws(MemoryError) in (try row.text(0), try row.int(1)) }
+    }
+
+    /// Locks a client's profile, which is made where there is none: whoever writes for the client holds a share of its row,
+    /// and waits for this transaction.
+    private func holdAlone(_ clientID: Int) throws(MemoryError) {
+        // One that another erasure is about to delete is there until it is gone.
+        for _ in 0..<5 {
+            try create([clientID])
+            let held = try session.query(
+                "SELECT 1 FROM client_profiles WHERE client_id = $1 FOR UPDATE", [.int(Int64(clientID))])
+            if !held.isEmpty { return }
+        }
+        throw .unavailable(.postgres, "a profile that is deleted over and over")
     }
 
     /// Deletes everything of a client but the outbox rows, and counts it.
@@ -62,7 +81,10 @@ struct ClientRepository {
         let client = [SQLValue.int(Int64(clientID))]
         let memories = try session.execute("DELETE FROM events WHERE client_id = $1 AND #record(event_type)", client)
         let events = try session.execute("DELETE FROM events WHERE client_id = $1", client)
-        let documents = try session.execute("DELETE FROM documents WHERE client_id = $1", client)
+        let documents = try session.execute(
+            "DELETE FROM documents WHERE client_id = $1 AND generation IS NOT NULL", client)
+        // What is being ingested.
+        try session.execute("DELETE FROM documents WHERE client_id = $1", client)
         try session.execute("DELETE FROM scheduler_runs WHERE client_id = $1", client)
         let plans = try session.execute("DELETE FROM plans WHERE client_id = $1", client)
         try session.execute("DELETE FROM idempotency_keys WHERE client_id = $1", client)

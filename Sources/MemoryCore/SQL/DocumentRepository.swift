@@ -1,76 +1,10 @@
-/// Documents and their chunks. Client 0 owns what everyone shares.
+/// Documents and their chunks. Client 0 owns what everyone shares. A chunk is a document's when it is of the generation
+/// that the document's row names.
 struct DocumentRepository {
     let session: any SQLSession
 
     /// The client id of documents without a client.
     static let shared = 0
-
-    // MARK: Writing
-
-    /// Stores a document in the place of the one of that id, and asks for the points of old and new chunks to be brought
-    /// in line.
-    ///
-    /// - Returns: the new chunks, each with the lease of its outbox row, and the leases of those that go.
-    func replace(
-        _ draft: DocumentDraft, chunks: [String], lease: Duration
-    ) throws(MemoryError) -> (new: [(DocumentChunk, OutboxRepository.Lease)], gone: [OutboxRepository.Lease]) {
-        let client = draft.clientID ?? Self.shared
-        let now = Timestamp.now
-        let rows = try session.query(
-            """
-            INSERT INTO documents (client_id, doc_id, title, content, metadata, chunks)
-            VALUES ($1, $2, $3, $4, #jsonb($5), $6)
-            ON CONFLICT (client_id, doc_id) DO UPDATE SET title = excluded.title, content = excluded.content,
-                metadata = excluded.metadata, chunks = excluded.chunks, updated_at = #now()
-            RETURNING id
-            """,
-            [
-                .int(Int64(client)), .text(draft.id), .optional(draft.title), .text(draft.content),
-                .json(draft.metadata), .int(Int64(chunks.count)),
-            ])
-        guard let id = try rows.first?.int(0) else { throw .badReply(.postgres, "no document id") }
-        let gone = try removeChunks(ofDocument: id, clientID: client, lease: lease)
-        var new: [(DocumentChunk, OutboxRepository.Lease)] = []
-        for (index, content) in chunks.enumerated() {
-            let inserted = try session.query(
-                """
-                INSERT INTO document_chunks (document_id, client_id, chunk_index, content) VALUES ($1, $2, $3, $4)
-                RETURNING id
-                """, [.int(id), .int(Int64(client)), .int(Int64(index)), .text(content)])
-            guard let chunkID = try inserted.first?.int(0) else { throw .badReply(.postgres, "no chunk id") }
-            let chunk = DocumentChunk(
-                id: chunkID, clientID: client, documentID: draft.id, index: index, content: content,
-                metadata: draft.metadata, createdAt: now)
-            let key = RecordKey(id: chunkID, clientID: client)
-            new.append(
-                (chunk, try OutboxRepository(session: session).enqueue(key, in: .docChunks, lease: lease)))
-        }
-        return (new, gone)
-    }
-
-    /// Deletes a document with its chunks.
-    ///
-    /// - Returns: the leases of the points that must go; nil when there is no such document.
-    func delete(_ id: String, clientID: Int, lease: Duration) throws(MemoryError) -> [OutboxRepository.Lease]? {
-        let rows = try session.query(
-            "SELECT id FROM documents WHERE client_id = $1 AND doc_id = $2", [.int(Int64(clientID)), .text(id)])
-        guard let document = try rows.first?.int(0) else { return nil }
-        let leases = try removeChunks(ofDocument: document, clientID: clientID, lease: lease)
-        try session.execute("DELETE FROM documents WHERE id = $1", [.int(document)])
-        return leases
-    }
-
-    private func removeChunks(
-        ofDocument id: Int64, clientID: Int, lease: Duration
-    ) throws(MemoryError) -> [OutboxRepository.Lease] {
-        let rows = try session.query("DELETE FROM document_chunks WHERE document_id = $1 RETURNING id", [.int(id)])
-        var leases: [OutboxRepository.Lease] = []
-        for row in rows {
-            let key = RecordKey(id: try row.int(0), clientID: clientID)
-            leases.append(try OutboxRepository(session: session).enqueue(key, in: .docChunks, lease: lease))
-        }
-        return leases
-    }
 
     // MARK: Reading
 
@@ -80,7 +14,8 @@ struct DocumentRepository {
             """
             SELECT d.id, d.client_id, d.doc_id, d.title, d.chunks, #json(d.metadata), #time(d.created_at),
                 #time(d.updated_at), #text(NULL)
-            FROM documents d WHERE d.client_id #anyInt($1) AND (#bigint($2) IS NULL OR d.id < $2)
+            FROM documents d
+            WHERE d.client_id #anyInt($1) AND d.generation IS NOT NULL AND (#bigint($2) IS NULL OR d.id < $2)
             ORDER BY d.id DESC LIMIT $3
             """, [.ints(owners.map(Int64.init)), page.before, page.fetch])
         return try rows.map(Self.document)
@@ -92,7 +27,8 @@ struct DocumentRepository {
             """
             SELECT d.id, d.client_id, d.doc_id, d.title, d.chunks, #json(d.metadata), #time(d.created_at),
                 #time(d.updated_at), d.content
-            FROM documents d WHERE d.client_id #anyInt($1) AND d.doc_id = $2 ORDER BY d.client_id DESC LIMIT 1
+            FROM documents d WHERE d.client_id #anyInt($1) AND d.doc_id = $2 AND d.generation IS NOT NULL
+            ORDER BY d.client_id DESC LIMIT 1
             """, [.ints(owners.map(Int64.init)), .text(id)])
         return try rows.first.map(Self.document)
     }
@@ -112,7 +48,8 @@ struct DocumentRepository {
         let rows = try session.query(
             """
             SELECT c.id, c.client_id, d.doc_id, c.chunk_index, c.content, #json(d.metadata), #time(d.updated_at)
-            FROM document_chunks c JOIN documents d ON d.id = c.document_id WHERE c.id #anyInt($1)
+            FROM document_chunks c JOIN documents d ON d.id = c.document_id AND d.generation = c.generation
+            WHERE c.id #anyInt($1)
             """, [.ints(wanted.map(\.id))])
         return try rows.map(Self.chunk).filter { wanted.contains(RecordKey(id: $0.id, clientID: $0.clientID)) }
     }
@@ -132,14 +69,14 @@ struct DocumentRepository {
                     FROM (
                         SELECT document_chunks.*, question FROM document_chunks, to_tsquery('english', $1) AS question
                         WHERE client_id #anyInt($2) AND to_tsvector('english', content) @@ question LIMIT 1000
-                    ) c JOIN documents d ON d.id = c.document_id
+                    ) c JOIN documents d ON d.id = c.document_id AND d.generation = c.generation
                     WHERE ($3::text IS NULL OR d.doc_id = $3)
                     ORDER BY ts_rank(to_tsvector('english', c.content), c.question) DESC, c.id LIMIT $4
                     """,
                 sqlite: """
                     SELECT c.id, c.client_id, d.doc_id, c.chunk_index, c.content, d.metadata, d.updated_at
                     FROM document_text JOIN document_chunks c ON c.id = document_text.rowid
-                    JOIN documents d ON d.id = c.document_id
+                    JOIN documents d ON d.id = c.document_id AND d.generation = c.generation
                     WHERE document_text MATCH $1 AND c.client_id #anyInt($2) AND ($3 IS NULL OR d.doc_id = $3)
                     ORDER BY bm25(document_text), c.id LIMIT $4
                     """),

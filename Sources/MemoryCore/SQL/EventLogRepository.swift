@@ -9,21 +9,21 @@ struct EventLogRepository {
             VALUES ($1, $2, $3, #jsonb($4), #jsonb($5)) RETURNING id, #time(created_at)
             """,
             [
-                .text(draft.type), .text(draft.source), .optional(draft.clientID), .json(draft.payload),
+                .text(draft.type), .text(draft.source), .optional(draft.owner.clientID), .json(draft.payload),
                 .json(draft.metadata),
             ])
         guard let row = rows.first else { throw .badReply(.postgres, "no event id") }
         return Event(
-            id: try row.int(0), type: draft.type, source: draft.source, clientID: draft.clientID,
+            id: try row.int(0), type: draft.type, source: draft.source, clientID: draft.owner.clientID,
             payload: .object(draft.payload), metadata: .object(draft.metadata), createdAt: try row.timestamp(1))
     }
 
-    func event(_ id: Int64, clientID: Int?) throws(MemoryError) -> Event? {
+    func event(_ id: Int64, of owners: Owners) throws(MemoryError) -> Event? {
         let rows = try session.query(
             """
             SELECT id, event_type, event_source, client_id, #json(payload), #json(metadata), #time(created_at)
-            FROM events WHERE id = $1 AND (#int($2) IS NULL OR client_id = $2)
-            """, [.int(id), .optional(clientID)])
+            FROM events WHERE #owned(client_id) AND id = $5
+            """, owners.values + [.int(id)])
         return try rows.first.map(Self.event)
     }
 
@@ -32,11 +32,11 @@ struct EventLogRepository {
             """
             SELECT id, event_type, event_source, client_id, #json(payload), #json(metadata), #time(created_at)
             FROM events
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR event_type = $2)
-                AND (#text($3) IS NULL OR event_source = $3)
-                AND (#bigint($4) IS NULL OR created_at >= #moment($4))
-                AND (#bigint($5) IS NULL OR created_at <= #moment($5)) AND (#bigint($6) IS NULL OR id < $6)
-            ORDER BY id DESC LIMIT $7
+            WHERE #owned(client_id) AND (#text($5) IS NULL OR event_type = $5)
+                AND (#text($6) IS NULL OR event_source = $6)
+                AND (#bigint($7) IS NULL OR created_at >= #moment($7))
+                AND (#bigint($8) IS NULL OR created_at <= #moment($8)) AND (#bigint($9) IS NULL OR id < $9)
+            ORDER BY id DESC LIMIT $10
             """, Self.values(filter) + [page.before, page.fetch])
         return try rows.map(Self.event)
     }
@@ -47,11 +47,11 @@ struct EventLogRepository {
             """
             SELECT id, event_type, event_source, client_id, #json(payload), #json(metadata), #time(created_at)
             FROM events
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR event_type = $2)
-                AND (#text($3) IS NULL OR event_source = $3)
-                AND (#bigint($4) IS NULL OR created_at >= #moment($4))
-                AND (#bigint($5) IS NULL OR created_at <= #moment($5)) AND id > $6 AND id <= $7
-            ORDER BY id LIMIT $8
+            WHERE #owned(client_id) AND (#text($5) IS NULL OR event_type = $5)
+                AND (#text($6) IS NULL OR event_source = $6)
+                AND (#bigint($7) IS NULL OR created_at >= #moment($7))
+                AND (#bigint($8) IS NULL OR created_at <= #moment($8)) AND id > $9 AND id <= $10
+            ORDER BY id LIMIT $11
             """, Self.values(filter) + [.int(id), .int(end), .int(Int64(limit))])
         return try rows.map(Self.event)
     }
@@ -77,8 +77,8 @@ struct EventLogRepository {
     /// A transaction that has taken an id.
     struct Holder {
         let transaction: String
-        /// The number of its server process, to say who it is.
-        let process: String
+        /// The number of its server process, to say who it is; nil when it was prepared, and waits for its commit by itself.
+        let process: String?
     }
 
     /// Reads the newest event, and after it who may still bring a lower one: in this order, or a transaction that ends between
@@ -90,7 +90,7 @@ struct EventLogRepository {
         guard session.dialect == .postgres else { return Sight(newest: newest, given: given, holders: []) }
         let holders = try session.query(Self.holders, [])
             .map { row throws(MemoryError) in
-                Holder(transaction: try row.text(0), process: row.optionalText(1) ?? "none: it is prepared")
+                Holder(transaction: try row.text(0), process: row.optionalText(1))
             }
         return Sight(newest: newest, given: given, holders: holders)
     }
@@ -120,27 +120,26 @@ struct EventLogRepository {
         let byType = try counts(
             """
             SELECT coalesce(event_type, ''), count(*) FROM events
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#bigint($2) IS NULL OR created_at >= #moment($2))
+            WHERE #owned(client_id) AND (#bigint($5) IS NULL OR created_at >= #moment($5))
             GROUP BY event_type ORDER BY 2 DESC, 1
             """, filter)
         let bySource = try counts(
             """
             SELECT coalesce(event_source, ''), count(*) FROM events
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#bigint($2) IS NULL OR created_at >= #moment($2))
+            WHERE #owned(client_id) AND (#bigint($5) IS NULL OR created_at >= #moment($5))
             GROUP BY event_source ORDER BY 2 DESC, 1
             """, filter)
         return EventStatistics(total: byType.reduce(0) { $0 + $1.count }, byType: byType, bySource: bySource)
     }
 
     private func counts(_ sql: SQL, _ filter: EventFilter) throws(MemoryError) -> [(name: String, count: Int)] {
-        try session.query(sql, [.optional(filter.clientID), .optional(filter.since)])
+        try session.query(sql, filter.owners.values + [.optional(filter.since)])
             .map { row throws(MemoryError) in (try row.text(0), Int(clamping: try row.int(1))) }
     }
 
     private static func values(_ filter: EventFilter) -> [SQLValue] {
-        [
-            .optional(filter.clientID), .optional(filter.type), .optional(filter.source), .optional(filter.since),
-            .optional(filter.until),
+        filter.owners.values + [
+            .optional(filter.type), .optional(filter.source), .optional(filter.since), .optional(filter.until),
         ]
     }
 

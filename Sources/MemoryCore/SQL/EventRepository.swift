@@ -15,13 +15,42 @@ struct EventRepository {
         }
     }
 
+    /// A record that was just inserted, with its outbox row.
+    struct Inserted: Sendable {
+        let record: MemoryRecord
+        let lease: OutboxRepository.Lease
+    }
+
     /// Inserts rows with their outbox rows, in one statement. For the time of the lease the outbox rows are ours to
     /// deliver; then a worker takes them. The records come in the order of the rows.
-    func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [MemoryRecord] {
+    func insert(_ rows: [New], lease: Duration) throws(MemoryError) -> [Inserted] {
+        guard let order = Self.lockOrder(rows) else { return try insertInOrder(rows, lease) }
+        let inserted = try insertInOrder(order.map { rows[$0] }, lease)
+        var places = [Int](repeating: 0, count: rows.count)
+        for (place, row) in order.enumerated() { places[row] = place }
+        return places.map { inserted[$0] }
+    }
+
+    /// The order in which rows are inserted, where it matters to others: of agent memories each id is taken once, and two who
+    /// take the same ids in different orders would wait for each other for ever.
+    private static func lockOrder(_ rows: [New]) -> [Int]? {
+        var agents: [(row: Int, key: [UInt8])] = []
+        for (index, row) in rows.enumerated() {
+            guard case .agentMemory(let id) = row.draft.kind else { continue }
+            agents.append((index, Array("\(row.draft.clientID)/\(id)".utf8)))
+        }
+        guard agents.count > 1 else { return nil }
+        let taken = Set(agents.map(\.row))
+        agents.sort { $0.key.lexicographicallyPrecedes($1.key) }
+        return rows.indices.filter { !taken.contains($0) } + agents.map(\.row)
+    }
+
+    private func insertInOrder(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [Inserted] {
+        let (fence, end) = (OutboxRepository.newFence(), Deadline.after(lease))
         let stored =
             switch session.dialect {
-            case .postgres: try insertInOneStatement(rows, lease)
-            case .sqlite: try insertInTwoStatements(rows, lease)
+            case .postgres: try insertInOneStatement(rows, lease, fence: fence)
+            case .sqlite: try insertInTwoStatements(rows, lease, fence: fence)
             }
         guard stored.count == rows.count else {
             throw .badReply(.postgres, "\(stored.count) of \(rows.count) rows")
@@ -32,12 +61,18 @@ struct EventRepository {
             records.append(MemoryRecord(row.draft, id: try result.int(0), createdAt: createdAt))
         }
         try insertEmbeddings(rows, records)
-        return records
+        return records.map { record in
+            Inserted(
+                record: record,
+                lease: OutboxRepository.Lease(
+                    collection: record.kind.source.collection.description,
+                    key: RecordKey(id: record.id, clientID: record.clientID), fence: fence, attempts: 0,
+                    isStored: false, isShared: false, end: end))
+        }
     }
 
     /// Two statements for all rows: the full-text index writes to its tables at the end of each statement.
-    private func insertInTwoStatements(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
-        let now = Timestamp.now
+    private func insertInTwoStatements(_ rows: [New], _ lease: Duration, fence: Int64) throws(MemoryError) -> [SQLRow] {
         var writer = JSONWriter()
         writer.beginArray()
         for row in rows {
@@ -46,7 +81,7 @@ struct EventRepository {
             writer.int(row.draft.clientID)
             writer.string(row.payload)
             writer.string(row.metadata)
-            writer.int((row.draft.createdAt ?? now).microseconds)
+            writer.json(row.draft.createdAt.map { .int($0.microseconds) } ?? .null)
             writer.endArray()
         }
         writer.endArray()
@@ -54,20 +89,22 @@ struct EventRepository {
         let stored = try session.query(
             """
             INSERT INTO events (event_type, event_source, client_id, payload, metadata, created_at)
-            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, value ->> 4
+            SELECT value ->> 0, 'memory-gateway', value ->> 1, value ->> 2, value ->> 3, coalesce(value ->> 4, #now())
             FROM json_each($1) ORDER BY key
             RETURNING id, created_at
             """, [.text(String(decoding: writer.bytes, as: UTF8.self))]
         ).map { row throws(MemoryError) in (id: try row.int(0), row: row) }.sorted { $0.id < $1.id }
         try session.execute(
             """
-            INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
-            SELECT #collection(event_type), id, client_id, $2 FROM events WHERE id #anyInt($1)
-            """, [.ints(stored.map(\.id)), .int(now.advanced(by: lease).microseconds)])
+            INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
+            SELECT #collection(event_type), id, client_id,
+                CAST(((julianday('now') - 2440587.5) * 86400.0 + $2) * 1000000.0 AS INTEGER), $3
+            FROM events WHERE id #anyInt($1)
+            """, [.ints(stored.map(\.id)), .double(lease.milliseconds / 1000), .int(fence)])
         return stored.map(\.row)
     }
 
-    private func insertInOneStatement(_ rows: [New], _ lease: Duration) throws(MemoryError) -> [SQLRow] {
+    private func insertInOneStatement(_ rows: [New], _ lease: Duration, fence: Int64) throws(MemoryError) -> [SQLRow] {
         try session.query(
             """
             WITH input AS (
@@ -80,9 +117,9 @@ struct EventRepository {
                 FROM input ORDER BY position
                 RETURNING id, client_id, created_at, event_type
             ), queued AS (
-                INSERT INTO memory_outbox (collection, record_id, client_id, due_at)
+                INSERT INTO memory_outbox (collection, record_id, client_id, due_at, fence)
                 SELECT #collection(event_type),
-                    id, client_id, clock_timestamp() + make_interval(secs => $5::float8) FROM stored
+                    id, client_id, clock_timestamp() + make_interval(secs => $5::float8), $7::bigint FROM stored
             )
             SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint FROM stored ORDER BY id
             """,
@@ -90,7 +127,7 @@ struct EventRepository {
                 .texts(rows.map { EventType.of($0.draft.kind, type: $0.draft.type) }),
                 .ints(rows.map { Int64($0.draft.clientID) }), .texts(rows.map(\.payload)),
                 .texts(rows.map(\.metadata)), .double(lease.milliseconds / 1000),
-                .texts(rows.map { $0.draft.createdAt?.description }),
+                .texts(rows.map { $0.draft.createdAt?.description }), .int(fence),
             ])
     }
 
@@ -147,16 +184,15 @@ struct EventRepository {
         return rows
     }
 
-    /// Memories by id, in order, after a given one: of one client, or of all.
-    func page(after id: Int64, clientID: Int?, limit: Int) throws(MemoryError) -> [MemoryRecord] {
+    /// Memories of some owners by id, in order, after a given one.
+    func page(after id: Int64, of owners: Owners, limit: Int) throws(MemoryError) -> [MemoryRecord] {
         let rows = try session.query(
             """
             SELECT e.id, e.client_id, e.event_type, #json(e.payload), #json(e.metadata), #time(e.created_at)
             FROM events e
-            WHERE e.id > $1 AND (#int($2) IS NULL OR e.client_id = $2) AND #record(e.event_type)
-            ORDER BY e.id LIMIT $3
-            """,
-            [.int(id), clientID.map { .int(Int64($0)) } ?? .null, .int(Int64(limit))])
+            WHERE #owned(e.client_id) AND e.id > $5 AND #record(e.event_type)
+            ORDER BY e.id LIMIT $6
+            """, owners.values + [.int(id), .int(Int64(limit))])
         var records: [MemoryRecord] = []
         for row in rows {
             if let record = try record(row) { records.append(record) }
@@ -316,15 +352,16 @@ struct EventRepository {
 
     /// Writes a record that exists already in its new form; what it was goes into its history.
     ///
-    /// - Returns: the lease of the outbox row that asks for its point to be made again.
+    /// - Returns: the lease of the outbox row that asks for its point to be made again, and the record's version now.
     func replace(
         _ old: MemoryRecord, with new: MemoryRecord, lease: Duration
-    ) throws(MemoryError) -> OutboxRepository.Lease {
-        try session.execute(
+    ) throws(MemoryError) -> (lease: OutboxRepository.Lease, version: Int64) {
+        let earlier = try session.query(
             """
             INSERT INTO memory_history (event_id, version, content, tags, metadata)
             SELECT #int($1), coalesce(max(version), 0) + 1, #text($2), #jsonb($3), #jsonb($4)
             FROM memory_history WHERE event_id = $1
+            RETURNING version
             """,
             [
                 .int(old.id), .text(old.content), .text(JSON.array(old.tags.map(JSON.string)).encodedText),
@@ -344,21 +381,49 @@ struct EventRepository {
             try session.execute("DELETE FROM memory_embeddings WHERE event_id = $1", [.int(new.id)])
         }
         let key = RecordKey(id: new.id, clientID: new.clientID)
-        return try OutboxRepository(session: session).enqueue(key, in: new.kind.source.collection, lease: lease)
+        guard let row = earlier.first else { throw .badReply(.postgres, "no version") }
+        return (
+            try OutboxRepository(session: session).enqueue(key, in: new.kind.source.collection, lease: lease),
+            try row.int(0) + 1
+        )
+    }
+
+    /// How often each of these records was written; once, where nothing is said. Read it before the records, where they are
+    /// not locked: a point that claims to be newer than it is would keep the right one out.
+    func versions(_ ids: [Int64]) throws(MemoryError) -> [Int64: Int64] {
+        var versions: [Int64: Int64] = [:]
+        let rows = try session.query(
+            "SELECT event_id, max(version) + 1 FROM memory_history WHERE event_id #anyInt($1) GROUP BY event_id",
+            [.ints(ids)])
+        for row in rows { versions[try row.int(0)] = try row.int(1) }
+        return versions
     }
 
     /// One record, which nobody else changes until this transaction ends.
     func locked(_ key: RecordKey) throws(MemoryError) -> MemoryRecord? {
         if session.dialect == .postgres {
-            _ = try session.query(
+            let found = try session.query(
                 "SELECT 1 FROM events WHERE id = $1 AND client_id = $2 FOR UPDATE",
                 [.int(key.id), .int(Int64(key.clientID))])
+            guard !found.isEmpty else { return nil }
         }
         return try memories([key]).first
     }
 
+    /// Puts an agent memory in the place of the one of that id.
+    ///
+    /// - Returns: nil when there is none, or the draft is none.
+    func replaceAgentMemory(_ draft: MemoryDraft) throws(MemoryError) -> Memory.Changed? {
+        guard case .agentMemory(let id) = draft.kind, let rowID = try agentMemory(id, clientID: draft.clientID),
+            let old = try locked(RecordKey(id: rowID, clientID: draft.clientID))
+        else { return nil }
+        let new = MemoryRecord(draft, id: rowID, createdAt: old.createdAt)
+        let (lease, version) = try replace(old, with: new, lease: OutboxWorker.inlineLease)
+        return Memory.Changed(record: new, version: version, supplied: draft.embedding, lease: lease)
+    }
+
     /// The id of the agent memory that has an extractor's id.
-    func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
+    private func agentMemory(_ id: String, clientID: Int) throws(MemoryError) -> Int64? {
         try session.query(
             """
             SELECT id FROM events
@@ -383,25 +448,32 @@ struct EventRepository {
         }
     }
 
-    /// Deletes records that have expired, a bounded number at a time, and asks for their points to go.
+    /// What the text of every moment before this second comes before, and that of none after it: the digits of a fraction are
+    /// as many as it needs, so that within a second text and time differ in order.
+    private static func textualBound(_ now: Timestamp) -> String { String(now.description.prefix(19)) }
+
+    /// Deletes records that have expired, at the latest a second after they did, a bounded number at a time, and asks for their points to go.
     ///
     /// - Returns: how many there were.
     func deleteExpired(now: Timestamp, limit: Int) throws(MemoryError) -> Int {
         let rows = try session.query(
             SQL(
                 postgres: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" <= $1
-                        AND #record(event_type) LIMIT $2 FOR UPDATE SKIP LOCKED
+                    SELECT id, client_id FROM events
+                    WHERE payload ? 'expires_at' AND (payload ->> 'expires_at') COLLATE "C" < $1
+                        AND payload ->> 'expires_at' LIKE '____-%' AND #record(event_type)
+                    LIMIT $2 FOR UPDATE SKIP LOCKED
                     """,
                 sqlite: """
-                    SELECT id, client_id, event_type FROM events
-                    WHERE json_extract(payload, '$.expires_at') <= $1 AND #record(event_type) LIMIT $2
-                    """), [.text(now.description), .int(Int64(limit))])
-        for row in rows {
-            let key = RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
-            _ = try delete(key, lease: .zero)
+                    SELECT id, client_id FROM events
+                    WHERE json_extract(payload, '$.expires_at') < $1
+                        AND json_extract(payload, '$.expires_at') LIKE '____-%' AND #record(event_type) LIMIT $2
+                    """), [.text(Self.textualBound(now)), .int(Int64(limit))])
+        let keys = try rows.map { row throws(MemoryError) in
+            RecordKey(id: try row.int(0), clientID: Int(clamping: try row.int(1)))
         }
+        // In the order in which everybody locks rows of the outbox.
+        for key in keys.sorted(by: { $0.id < $1.id }) { _ = try delete(key, lease: .zero) }
         return rows.count
     }
 }

@@ -19,15 +19,6 @@ struct GraphRepository {
         return try Self.node(row)
     }
 
-    /// Makes a node unless there is one of that id, whatever its type.
-    func insertIfMissing(_ id: String, type: String) throws(MemoryError) {
-        try session.execute(
-            """
-            INSERT INTO graph_nodes (node_id, node_type, properties) VALUES ($1, $2, #jsonb('{}'))
-            ON CONFLICT (node_id) DO NOTHING
-            """, [.text(id), .text(type)])
-    }
-
     func nodes(_ ids: [String]) throws(MemoryError) -> [GraphNode] {
         try session.query(
             """
@@ -41,11 +32,23 @@ struct GraphRepository {
     ///
     /// - Returns: whether there was one.
     func delete(_ id: String) throws(MemoryError) -> Bool {
-        try session.execute("DELETE FROM graph_edges WHERE from_node_id = $1 OR to_node_id = $1", [.text(id)])
+        if session.dialect == .postgres {
+            // One that appears after this look is not locked, and must not be touched.
+            let found = try session.query("SELECT 1 FROM graph_nodes WHERE node_id = $1 FOR UPDATE", [.text(id)])
+            guard !found.isEmpty else { return false }
+        }
+        try session.execute(
+            SQL(
+                postgres: """
+                    DELETE FROM graph_edges WHERE id IN (
+                        SELECT id FROM graph_edges WHERE from_node_id = $1 OR to_node_id = $1
+                        ORDER BY from_node_id, to_node_id, edge_type FOR UPDATE)
+                    """,
+                sqlite: "DELETE FROM graph_edges WHERE from_node_id = $1 OR to_node_id = $1"), [.text(id)])
         return try session.execute("DELETE FROM graph_nodes WHERE node_id = $1", [.text(id)]) > 0
     }
 
-    private static func node(_ row: SQLRow) throws(MemoryError) -> GraphNode {
+    static func node(_ row: SQLRow) throws(MemoryError) -> GraphNode {
         var node = GraphNode(
             id: try row.text(0), type: row.optionalText(1) ?? "", properties: try row.json(2).object ?? JSONObject())
         node.createdAt = try row.optionalTimestamp(3)
@@ -56,20 +59,13 @@ struct GraphRepository {
     // MARK: Edges
 
     /// - Throws: ``MemoryError`` with `unprocessable` when one of its nodes is missing.
-    func put(_ edge: GraphEdge, keepsProperties: Bool = false) throws(MemoryError) -> GraphEdge {
-        let values: [SQLValue] = [.text(edge.from), .text(edge.to), .text(edge.type), .json(edge.properties)]
+    func put(_ edge: GraphEdge) throws(MemoryError) -> GraphEdge {
         let rows = try session.query(
-            keepsProperties
-                ? """
-                INSERT INTO graph_edges (from_node_id, to_node_id, edge_type, properties) VALUES ($1, $2, $3, #jsonb($4))
-                ON CONFLICT (from_node_id, to_node_id, edge_type) DO UPDATE SET edge_type = excluded.edge_type
-                RETURNING from_node_id, to_node_id, edge_type, #json(properties), #time(created_at)
-                """
-                : """
-                INSERT INTO graph_edges (from_node_id, to_node_id, edge_type, properties) VALUES ($1, $2, $3, #jsonb($4))
-                ON CONFLICT (from_node_id, to_node_id, edge_type) DO UPDATE SET properties = excluded.properties
-                RETURNING from_node_id, to_node_id, edge_type, #json(properties), #time(created_at)
-                """, values)
+            """
+            INSERT INTO graph_edges (from_node_id, to_node_id, edge_type, properties) VALUES ($1, $2, $3, #jsonb($4))
+            ON CONFLICT (from_node_id, to_node_id, edge_type) DO UPDATE SET properties = excluded.properties
+            RETURNING from_node_id, to_node_id, edge_type, #json(properties), #time(created_at)
+            """, [.text(edge.from), .text(edge.to), .text(edge.type), .json(edge.properties)])
         guard let row = rows.first else { throw .badReply(.postgres, "no edge") }
         return try Self.edge(row)
     }
@@ -99,7 +95,7 @@ struct GraphRepository {
         ).map(Self.edge)
     }
 
-    private static func edge(_ row: SQLRow) throws(MemoryError) -> GraphEdge {
+    static func edge(_ row: SQLRow) throws(MemoryError) -> GraphEdge {
         var edge = GraphEdge(
             from: try row.text(0), to: try row.text(1), type: row.optionalText(2) ?? "",
             properties: try row.json(3).object ?? JSONObject())

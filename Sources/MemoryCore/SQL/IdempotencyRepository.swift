@@ -21,6 +21,23 @@ struct IdempotencyRepository {
     /// - Returns: nil when the key was free, else what was done for it.
     /// - Throws: ``MemoryError`` with `conflict` when it stands for another request.
     func take(_ key: Key) throws(MemoryError) -> Earlier? {
+        for _ in 0..<3 {
+            switch try taken(key) {
+            case .free: return nil
+            case .earlier(let earlier): return earlier
+            // It met a key that ended before it could be read: now it is free.
+            case .gone: continue
+            }
+        }
+        throw .unavailable(session.dialect == .postgres ? .postgres : .sqlite, "a key that comes and goes")
+    }
+
+    private enum Taken {
+        case free, gone
+        case earlier(Earlier)
+    }
+
+    private func taken(_ key: Key) throws(MemoryError) -> Taken {
         let values: [SQLValue] = [.int(Int64(key.clientID)), .text(key.key), .bytes(key.requestHash)]
         try session.execute(
             SQL(
@@ -37,7 +54,7 @@ struct IdempotencyRepository {
             INSERT INTO idempotency_keys (client_id, key, request_hash) VALUES ($1, $2, $3)
             ON CONFLICT (client_id, key) DO NOTHING
             """, values)
-        guard taken == 0 else { return nil }
+        guard taken == 0 else { return .free }
         let rows = try session.query(
             SQL(
                 postgres: """
@@ -48,12 +65,12 @@ struct IdempotencyRepository {
                     SELECT request_hash, trim(event_ids, '[]'), response FROM idempotency_keys
                     WHERE client_id = $1 AND key = $2
                     """), Array(values.prefix(2)))
-        guard let row = rows.first else { return nil }
+        guard let row = rows.first else { return .gone }
         guard try row.bytes(0) == key.requestHash else {
             throw MemoryError(.conflict, "This Idempotency-Key was used with another body")
         }
         let ids = try row.text(1).split(separator: ",").compactMap { Int64($0) }
-        return Earlier(eventIDs: ids, response: row.optionalText(2))
+        return .earlier(Earlier(eventIDs: ids, response: row.optionalText(2)))
     }
 
     /// Notes what was stored, in the transaction that stores it.

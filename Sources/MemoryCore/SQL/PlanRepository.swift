@@ -9,53 +9,66 @@ struct PlanRepository {
             VALUES ($1, $2, #jsonb($3), $4, #jsonb($5)) RETURNING id
             """,
             [
-                .text(draft.title), .text(draft.intent), .text(draft.sop.encodedText), .optional(draft.clientID),
+                .text(draft.title), .text(draft.intent), .text(draft.sop.encodedText), .optional(draft.owner.clientID),
                 .json(draft.metadata),
             ])
         guard let row = rows.first else { throw .badReply(.postgres, "no plan id") }
         return try row.int(0)
     }
 
-    func plan(_ id: Int64, clientID: Int?) throws(MemoryError) -> Plan? {
+    func plan(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
         let rows = try session.query(
             """
             SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
                 #time(updated_at)
-            FROM plans WHERE id = $1 AND (#int($2) IS NULL OR client_id = $2)
-            """, [.int(id), .optional(clientID)])
+            FROM plans WHERE #owned(client_id) AND id = $5
+            """, owners.values + [.int(id)])
         return try rows.first.map(Self.plan)
     }
 
-    func list(clientID: Int?, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
+    /// One plan, which nobody else changes until this transaction ends.
+    func locked(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
+        if session.dialect == .postgres {
+            let found = try session.query("SELECT 1 FROM plans WHERE id = $1 FOR UPDATE", [.int(id)])
+            guard !found.isEmpty else { return nil }
+        }
+        return try plan(id, of: owners)
+    }
+
+    /// One plan, which nobody deletes until this transaction ends.
+    func held(_ id: Int64, of owners: Owners) throws(MemoryError) -> Plan? {
+        if session.dialect == .postgres {
+            let found = try session.query("SELECT 1 FROM plans WHERE id = $1 FOR KEY SHARE", [.int(id)])
+            guard !found.isEmpty else { return nil }
+        }
+        return try plan(id, of: owners)
+    }
+
+    func list(of owners: Owners, status: Plan.Status?, page: PageRequest) throws(MemoryError) -> [Plan] {
         let rows = try session.query(
             """
             SELECT id, plan_title, intent, #json(sop), client_id, status, #json(metadata), #time(created_at),
                 #time(updated_at)
             FROM plans
-            WHERE (#int($1) IS NULL OR client_id = $1) AND (#text($2) IS NULL OR status = $2)
-                AND (#bigint($3) IS NULL OR id < $3)
-            ORDER BY id DESC LIMIT $4
-            """, [.optional(clientID), .optional(status?.rawValue), page.before, page.fetch])
+            WHERE #owned(client_id) AND (#text($5) IS NULL OR status = $5) AND (#bigint($6) IS NULL OR id < $6)
+            ORDER BY id DESC LIMIT $7
+            """, owners.values + [.optional(status?.rawValue), page.before, page.fetch])
         return try rows.map(Self.plan)
     }
 
-    /// Writes what a patch changes.
-    ///
-    /// - Throws: ``MemoryError`` with `conflict` when somebody else moved the plan since it was read.
-    func update(_ old: Plan, _ patch: PlanPatch) throws(MemoryError) {
-        let changed = try session.execute(
+    /// Writes what a patch changes of a plan that is locked.
+    func update(_ id: Int64, _ patch: PlanPatch) throws(MemoryError) {
+        try session.execute(
             """
-            UPDATE plans SET plan_title = coalesce(#text($3), plan_title), intent = coalesce(#text($4), intent),
-                sop = coalesce(#jsonb($5), sop), metadata = coalesce(#jsonb($6), metadata),
-                status = coalesce(#text($7), status), updated_at = #now()
-            WHERE id = $1 AND status = $2
+            UPDATE plans SET plan_title = coalesce(#text($2), plan_title), intent = coalesce(#text($3), intent),
+                sop = coalesce(#jsonb($4), sop), metadata = coalesce(#jsonb($5), metadata),
+                status = coalesce(#text($6), status), updated_at = #now()
+            WHERE id = $1
             """,
             [
-                .int(old.id), .text(old.status.rawValue), .optional(patch.title), .optional(patch.intent),
-                .optional(patch.sop?.encodedText), .optional(patch.metadata?.encodedText),
-                .optional(patch.status?.rawValue),
+                .int(id), .optional(patch.title), .optional(patch.intent), .optional(patch.sop?.encodedText),
+                .optional(patch.metadata?.encodedText), .optional(patch.status?.rawValue),
             ])
-        guard changed > 0 else { throw MemoryError(.conflict, "The plan was moved by someone else; read it again") }
     }
 
     private static func plan(_ row: SQLRow) throws(MemoryError) -> Plan {

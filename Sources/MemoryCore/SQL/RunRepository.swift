@@ -45,6 +45,15 @@ struct RunRepository {
         return try rows.first.map(Self.run)
     }
 
+    /// One run, which nobody else changes until this transaction ends.
+    func locked(_ id: String) throws(MemoryError) -> ExecutionRun? {
+        if session.dialect == .postgres {
+            let found = try session.query("SELECT 1 FROM execution_runs WHERE run_id = $1 FOR UPDATE", [.text(id)])
+            guard !found.isEmpty else { return nil }
+        }
+        return try run(id)
+    }
+
     func list(_ filter: RunFilter, page: PageRequest) throws(MemoryError) -> [ExecutionRun] {
         let rows = try session.query(
             """
@@ -116,22 +125,50 @@ struct RunRepository {
     // MARK: The pattern hierarchy
 
     /// Makes the last three edges of Venture → Offer → Service Blueprint → Workflow → Process Template → Execution Run,
-    /// and on to project and engagement, with nodes for whatever the run names that has none.
-    func connect(_ run: ExecutionRun) throws(MemoryError) {
+    /// and on to project and engagement, with nodes for whatever the run names that has none. What only the run as it was
+    /// before said goes.
+    func connect(_ run: ExecutionRun, before: ExecutionRun? = nil) throws(MemoryError) {
         let graph = GraphRepository(session: session)
         let named = [
             ("execution_run", run.id as String?), ("process_template", run.processTemplateID),
             ("workflow", run.workflowID), ("task", run.taskID), ("project", run.projectID),
             ("engagement", run.engagementID), ("person", run.executedByPersonID),
         ]
-        for (type, id) in named { if let id { try graph.insertIfMissing(id, type: type) } }
+        try graph.hold(named.compactMap { type, id in id.map { ($0, type) } })
+        let edges = Self.edges(run)
+        let said = Set(edges.map { GraphRepository.Triple($0) })
+        let old = before.map(Self.edges)?.filter { !said.contains(GraphRepository.Triple($0)) } ?? []
+        if !old.isEmpty { try graph.lock(edges + old) }
+        try graph.hold(edges)
+        for edge in old { try removeUnsaid(edge) }
+    }
+
+    private static let servesEngagement = "project_serves_engagement"
+
+    private static func edges(_ run: ExecutionRun) -> [GraphEdge] {
         let edges = [
             (run.processTemplateID, run.id, "template_used_in_run"), (run.id, run.projectID, "run_belongs_to_project"),
-            (run.projectID, run.engagementID, "project_serves_engagement"),
+            (run.projectID, run.engagementID, servesEngagement),
         ]
-        for case (let from?, let to?, let type) in edges {
-            _ = try graph.put(GraphEdge(from: from, to: to, type: type), keepsProperties: true)
+        return edges.compactMap { from, to, type in
+            guard let from, let to else { return nil }
+            return GraphEdge(from: from, to: to, type: type)
         }
+    }
+
+    /// Removes an edge that a run no longer says. That of project and engagement stays while another run says it, and where
+    /// somebody has given it properties.
+    private func removeUnsaid(_ edge: GraphEdge) throws(MemoryError) {
+        guard edge.type == Self.servesEngagement else {
+            _ = try GraphRepository(session: session).delete(edge)
+            return
+        }
+        try session.execute(
+            """
+            DELETE FROM graph_edges WHERE from_node_id = $1 AND to_node_id = $2 AND edge_type = $3
+                AND coalesce(properties, #jsonb('{}')) = #jsonb('{}')
+                AND NOT EXISTS (SELECT 1 FROM execution_runs WHERE project_id = $1 AND engagement_id = $2)
+            """, [.text(edge.from), .text(edge.to), .text(edge.type)])
     }
 
     /// Projects whose runs came from a blueprint's workflows, those with most runs first.

@@ -16,8 +16,13 @@ enum SQLTerm: String {
     case anyInt
     /// A condition on `event_type`: the row is a record, of any ``RecordKind``.
     case record
+    /// A condition on `client_id`: the row belongs to the ``Owners`` whose values are bound as $1 to $4.
+    case owned
     /// The collection of a record's vector, by its `event_type`.
     case collection
+    /// Until when older writes of an outbox row may be under way: its own, and those of a lease that has not ended yet. Its
+    /// argument is the table.
+    case held
     /// A bound value whose type PostgreSQL cannot tell from where it stands.
     case int, bigint, text, float, bool
 
@@ -27,6 +32,16 @@ enum SQLTerm: String {
             return
                 "(\(argument) LIKE 'memory:%' OR \(argument) LIKE 'agent_memory:%' OR \(argument) = 'reflection')"
         }
+        if self == .owned {
+            // One client has a branch of its own, so that PostgreSQL reads its rows in the order of its index. The words
+            // `IS NULL OR` have the statement planned with its values, which leaves the one branch that counts.
+            let (kind, client) = (SQLTerm.int.said("$1", dialect), SQLTerm.int.said("$2", dialect))
+            return """
+                (\(SQLTerm.int.said("$4", dialect)) = 1 AND \(argument) IS NULL OR \(kind) = 0 AND \(argument) IS NOT NULL
+                    OR \(kind) = 1 AND \(argument) = \(client)
+                    OR \(kind) = 2 AND \(argument) \(SQLTerm.anyInt.said("$3", dialect)))
+                """
+        }
         if self == .collection {
             return """
                 CASE WHEN \(argument) LIKE 'agent_memory:%' THEN 'agent_memories'
@@ -35,6 +50,11 @@ enum SQLTerm: String {
         }
         guard dialect == .postgres else {
             return switch self {
+            case .held:
+                """
+                CASE WHEN \(argument).due_at > CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)
+                    THEN max(coalesce(\(argument).held_until, 0), \(argument).due_at) ELSE \(argument).held_until END
+                """
             case .now: "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
             case .anyText, .anyInt: "IN (SELECT value FROM json_each(\(argument)))"
             default: String(argument)
@@ -45,6 +65,11 @@ enum SQLTerm: String {
         case .jsonb: "\(argument)::jsonb"
         case .time: "(extract(epoch FROM \(argument)) * 1000000)::bigint"
         case .moment: "(timestamp 'epoch' + \(argument)::bigint * interval '1 microsecond')"
+        case .held:
+            """
+            CASE WHEN \(argument).due_at > clock_timestamp()
+                THEN greatest(\(argument).held_until, \(argument).due_at) ELSE \(argument).held_until END
+            """
         case .now: "(now() AT TIME ZONE 'utc')"
         case .anyText: "= ANY (\(argument)::text[])"
         case .anyInt: "= ANY (\(argument)::bigint[])"
@@ -53,7 +78,7 @@ enum SQLTerm: String {
         case .text: "\(argument)::text"
         case .float: "\(argument)::float8"
         case .bool: "(\(argument)::int <> 0)"
-        case .record, .collection: ""
+        case .record, .owned, .collection: ""
         }
     }
 

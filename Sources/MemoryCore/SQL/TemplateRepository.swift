@@ -2,10 +2,15 @@
 struct TemplateRepository {
     let session: any SQLSession
 
-    /// Adds the next version.
-    ///
-    /// - Throws: ``MemoryError`` with `conflict` when somebody else adds one at the same moment.
+    /// An arbitrary number, so that only templates of a name share a lock.
+    private static let lockSeed: Int64 = 0x7465_6D70_6C61
+
+    /// Adds the next version; whoever adds one of the same name waits.
     func add(_ draft: TemplateDraft) throws(MemoryError) -> Template {
+        if session.dialect == .postgres {
+            _ = try session.query(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", [.text(draft.name), .int(Self.lockSeed)])
+        }
         let last = try template(draft.name, version: nil)
         let number = last.flatMap { Int($0.version.dropFirst()) } ?? 0
         let rows = try session.query(

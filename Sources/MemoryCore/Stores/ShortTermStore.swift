@@ -3,6 +3,9 @@ protocol ShortTermStore: Sendable {
     /// The name used in `stored_in`, `/health`, logs and metrics.
     var name: MemoryError.Store { get }
 
+    /// The life of the store that wrote or read last; nil while none is known.
+    var epoch: String? { get }
+
     /// Reads values, nil for each that is not there.
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues
 

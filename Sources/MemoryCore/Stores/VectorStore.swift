@@ -36,6 +36,9 @@ protocol VectorStore: Sendable {
     /// How many batches of points are worth having under way at once; with one writer, the others gather for the next.
     var parallelWrites: Int { get }
 
+    /// Whether a write of a point does nothing where there is a newer version of it, however late it comes.
+    var keepsNewest: Bool { get }
+
     /// Stores points; when it returns, they can be found. The same point again changes nothing.
     func upsert(
         _ points: [VectorPoint], in collection: VectorCollection, deadline: Deadline
@@ -62,10 +65,10 @@ protocol VectorStore: Sendable {
         than model: String, in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> String?
 
-    /// Which of these points there are.
-    func existing(
-        _ ids: [Int64], in collection: VectorCollection, deadline: Deadline
-    ) async throws(MemoryError) -> Set<Int64>
+    /// Which of these points there are, and which version of its record each shows.
+    func versions(
+        of ids: [Int64], in collection: VectorCollection, deadline: Deadline
+    ) async throws(MemoryError) -> [Int64: Int64]
 
     /// The ids of points that a gateway wrote, ascending, after a given one. Points of other programs are left out: they are
     /// nobody's to remove.
@@ -91,6 +94,25 @@ struct VectorPoint: Sendable {
     let sparse: SparseVector
     /// Which model made the dense vector.
     let model: String
+    /// Which version of the subject it shows: how often that was written.
+    var version: Int64 = 1
+}
+
+extension Sequence<VectorPoint> {
+    /// Of points with the same id the newest, and of equally new ones the last.
+    func newest() -> [VectorPoint] {
+        var places: [Int64: Int] = [:]
+        var newest: [VectorPoint] = []
+        for point in self {
+            guard let place = places[point.subject.id] else {
+                places[point.subject.id] = newest.count
+                newest.append(point)
+                continue
+            }
+            if newest[place].version <= point.version { newest[place] = point }
+        }
+        return newest
+    }
 }
 
 /// A search among one client's points.

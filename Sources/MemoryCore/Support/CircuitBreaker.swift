@@ -42,8 +42,8 @@ final class CircuitBreaker: Sendable {
     /// The driver code of a refusal without a call.
     static let isOpen = "breaker open"
 
-    /// Runs a call and learns from it; what the input is at fault for says nothing of the store, nor does time that was
-    /// lost in this process.
+    /// Runs a call and learns from it; what the input is at fault for says nothing of the store,
+    /// nor does time that was lost in this process.
     func run<Value>(
         writing: Bool = true, _ call: () async throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value {

@@ -16,7 +16,7 @@ extension JSON {
         /// Whether strings may hold NUL, for a reader that says where it was.
         var allowsNUL = false
         /// Asks for so many more bytes of memory, before they are used; false ends the parsing. What is built takes up to
-        /// the text's own size without asking.
+        /// twice the text's own size without asking.
         var reserve: ((Int) -> Bool)?
     }
 
@@ -60,7 +60,7 @@ private struct JSONParser {
     init(bytes: [UInt8], limits: JSON.ParseLimits) {
         self.bytes = bytes
         self.limits = limits
-        granted = max(bytes.count, Self.step)
+        granted = max(bytes.count * 2, Self.step)
     }
 
     /// Counts what is about to be built.

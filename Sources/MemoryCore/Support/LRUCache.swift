@@ -58,6 +58,10 @@ struct LRUCache<Key: Hashable, Value> {
         linkAtFront(place)
     }
 
+    mutating func removeOldest() {
+        if let place = oldest, let node = nodes[place] { removeValue(for: node.key) }
+    }
+
     mutating func removeValue(for key: Key) {
         guard let place = places.removeValue(forKey: key) else { return }
         unlink(place)

@@ -8,6 +8,9 @@ package enum LogKey {
     package static let memory = "memory.id"
     package static let client = "client.id"
     package static let count = "count"
+    package static let key = "key"
+    package static let route = "route"
+    package static let code = "code"
     package static let seconds = "seconds"
     package static let model = "embedding.model"
 }

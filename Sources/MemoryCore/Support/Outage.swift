@@ -4,7 +4,8 @@ import Synchronization
 /// Says of something that fails when that begins, once a minute how often it failed since, and when it is over: three lines,
 /// not one for each call.
 ///
-/// What fails and recovers again and again is said once a minute as well, unless it lasts.
+/// One call of a store that came too late is no outage: it is one when nothing has succeeded for a second. What fails and recovers
+/// again and again is said once a minute, unless it lasts.
 final class Outage: Sendable {
     private struct State {
         /// Since when nothing has succeeded.
@@ -23,13 +24,15 @@ final class Outage: Sendable {
 
     private static let interval: Duration = .seconds(60)
     /// What has failed for so long is said, however little time has passed since the last line.
-    private static let patience: Duration = .seconds(5)
+    private static let longestPatience: Duration = .seconds(5)
 
     /// What is said of the subject when it begins, while it lasts, and when it is over.
     private typealias Words = (begins: String, goesOn: String, ends: String)
 
     private let subject: String
     private let words: Words
+    /// For how long nothing must have succeeded before it is said.
+    private let patience: Duration
     private let level: Logger.Level
     private let logger: Logger
     private let surroundings: any Surroundings
@@ -38,10 +41,12 @@ final class Outage: Sendable {
     private let isFailing = Atomic(false)
 
     private init(
-        _ subject: String, words: Words, level: Logger.Level, logger: Logger, surroundings: any Surroundings
+        _ subject: String, words: Words, patience: Duration, level: Logger.Level, logger: Logger,
+        surroundings: any Surroundings
     ) {
         self.subject = subject
         self.words = words
+        self.patience = patience
         self.level = level
         self.logger = logger
         self.surroundings = surroundings
@@ -53,7 +58,7 @@ final class Outage: Sendable {
         surroundings: any Surroundings = SystemSurroundings()
     ) {
         self.init(
-            work, words: ("fails", "still fails", "works again"), level: level, logger: logger,
+            work, words: ("fails", "still fails", "works again"), patience: .zero, level: level, logger: logger,
             surroundings: surroundings)
     }
 
@@ -62,8 +67,8 @@ final class Outage: Sendable {
         of store: MemoryError.Store, logger: Logger, surroundings: any Surroundings = SystemSurroundings()
     ) {
         self.init(
-            store.description, words: ("is away", "is still away", "is back"), level: .warning, logger: logger,
-            surroundings: surroundings)
+            store.description, words: ("is away", "is still away", "is back"), patience: .seconds(1),
+            level: .warning, logger: logger, surroundings: surroundings)
     }
 
     /// Notes a failure.
@@ -77,7 +82,7 @@ final class Outage: Sendable {
             state.failsSince = since
             let isRecent = state.lastLine.map { now - $0 < Self.interval } ?? false
             if state.saidSince == nil {
-                guard !isRecent || now - since >= Self.patience else { return nil }
+                guard now - since >= (isRecent ? Self.longestPatience : patience) else { return nil }
                 state.saidSince = since
                 state.lastLine = now
                 return .begins

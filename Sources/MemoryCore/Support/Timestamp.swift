@@ -8,6 +8,14 @@ public struct Timestamp: Sendable, Hashable, Comparable {
     /// A moment, by its microseconds since 1970.
     public init(microseconds: Int64) { self.microseconds = microseconds }
 
+    /// The last moment of the year 9999, the last that RFC 3339 can say.
+    private static let last = Timestamp(microseconds: 253_402_300_799_999_999)
+    /// The first moment of the year 1.
+    private static let first = Timestamp(microseconds: -62_135_596_800_000_000)
+
+    /// This moment, or the nearest that RFC 3339 can say.
+    var sayable: Timestamp { min(max(self, Self.first), Self.last) }
+
     /// The present moment of the wall clock.
     public static var now: Timestamp {
         var time = timespec()

@@ -23,6 +23,7 @@ final class ValkeyConnection: Sendable {
         /// What waits to be sent or to be answered.
         var waiting = ValkeyLoad()
         var isConnected = false
+        var epoch: String?
         var isClosed = false
         /// Whether the thread waits to be woken, once.
         var isAsleep = false
@@ -117,7 +118,7 @@ final class ValkeyConnection: Sendable {
                 let epoch = try handshake(handle)
                 outage.succeeded()
                 failures = 0
-                setConnected(true)
+                setConnected(true, epoch: epoch)
                 endStart()
                 try pipeline(on: handle, epoch)
             } catch {
@@ -131,6 +132,9 @@ final class ValkeyConnection: Sendable {
         setConnected(false, .unavailable(.valkey, "closed"))
         for waiter in state.withLock({ $0.closing }) { waiter.resume() }
     }
+
+    /// The life of the server that the connection leads to; nil while there is none.
+    var epoch: String? { state.withLock { $0.epoch } }
 
     private var isClosed: Bool { state.withLock { $0.isClosed && $0.calls.isEmpty } }
 
@@ -216,10 +220,11 @@ final class ValkeyConnection: Sendable {
     }
 
     /// Notes whether commands can be taken; when not, those that wait fail.
-    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil) {
+    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil, epoch: String? = nil) {
         late.store(false, ordering: .relaxed)
         let calls = state.withLock { state -> [Call] in
             state.isConnected = isConnected
+            state.epoch = epoch
             guard !isConnected else { return [] }
             defer { (state.calls, state.waiting) = ([], ValkeyLoad()) }
             return state.calls

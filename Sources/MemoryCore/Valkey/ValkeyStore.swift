@@ -29,6 +29,11 @@ final class ValkeyStore: ShortTermStore {
         for connection in connections + [background] { await connection.firstAttempt() }
     }
 
+    var epoch: String? {
+        for connection in connections { if let epoch = connection.epoch { return epoch } }
+        return nil
+    }
+
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
         for key in keys { try check(key, []) }
         let answer = try await run([["MGET"] + keys], deadline)

@@ -1,10 +1,12 @@
 import ArgumentParser
+import Configuration
 import Logging
 import MemoryCore
 
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "doctor", abstract: "Checks every store, the schema, the collections and the embeddings.",
+        commandName: "doctor",
+        abstract: "Checks every store, the schema, the keys, the collections and the embeddings.",
         discussion: "Says what to do about whatever is not as it should be, and then exits with 1.")
 
     @OptionGroup var output: OutputOptions
@@ -12,7 +14,8 @@ struct DoctorCommand: AsyncParsableCommand {
     func run() async throws {
         GatewayLogging.bootstrap(level: .critical)
         let findings = try await failing { () throws(MemoryError) in
-            try await Memory.examine(.environment())
+            let gateway = try GatewayConfiguration(reader: ConfigReader(provider: EnvironmentVariablesProvider()))
+            return try await Memory.examine(.environment(), allowsAnonymous: gateway.allowsAnonymous)
         }
         if output.json {
             let list = findings.map { finding in

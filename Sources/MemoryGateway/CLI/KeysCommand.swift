@@ -6,7 +6,7 @@ struct KeysCommand: AsyncParsableCommand {
         commandName: "keys", abstract: "Creates, lists and revokes API keys.",
         discussion: """
             Without any key the gateway is open to whoever reaches it; with the first one, every request needs one, within \
-            ten seconds.
+            ten seconds. That stays so: when the last key is revoked or expires, every request is refused.
             """,
         subcommands: [CreateKeyCommand.self, ListKeysCommand.self, RevokeKeyCommand.self])
 }
@@ -17,7 +17,7 @@ struct CreateKeyCommand: AsyncParsableCommand {
         discussion: """
             Example: memory-gateway keys create planner --client 1 --client 2 --read-only
             A key that is bound to clients may not use what belongs to none (graph, runs, templates, shared documents, \
-            metrics) unless --shared is given.
+            metrics) unless --shared, or --shared-read for reading alone, is given.
             """)
 
     @Argument(help: "What it is for.")
@@ -32,6 +32,9 @@ struct CreateKeyCommand: AsyncParsableCommand {
     @Flag(help: "It may use what belongs to no client.")
     var shared = false
 
+    @Flag(help: "It may read what belongs to no client, and not write it.")
+    var sharedRead = false
+
     @Option(help: "It ends by itself after so many days.")
     var expiresInDays: Int?
 
@@ -40,7 +43,9 @@ struct CreateKeyCommand: AsyncParsableCommand {
     func run() async throws {
         var draft = APIKeyDraft(name: name, clients: clients.isEmpty ? nil : clients)
         draft.canWrite = !readOnly
-        if shared { draft.canShare = true }
+        guard !shared || !sharedRead else { throw ValidationError("--shared and --shared-read exclude each other") }
+        if shared { draft.sharing = .write }
+        if sharedRead { draft.sharing = .read }
         if let expiresInDays {
             guard (1...36_500).contains(expiresInDays) else {
                 throw ValidationError("--expires-in-days must be between 1 and 36500")
@@ -73,7 +78,7 @@ struct ListKeysCommand: AsyncParsableCommand {
         }
         for key in keys {
             let clients = key.clients.map { "clients \($0.map { String($0) }.joined(separator: ","))" } ?? "all clients"
-            let rights = (key.canWrite ? "read, write" : "read") + (key.canShare ? ", shared" : "")
+            let rights = (key.canWrite ? "read, write" : "read") + key.sharing.text
             let end = key.revokedAt.map { ", revoked \($0)" } ?? key.expiresAt.map { ", until \($0)" } ?? ""
             print("\(key.id)\t\(key.hint)…\t\(key.name)\t\(clients)\t\(rights)\(end)")
         }
@@ -88,8 +93,24 @@ struct RevokeKeyCommand: AsyncParsableCommand {
     var id: Int64
 
     func run() async throws {
-        try await withMemory { try await $0.revokeKey(id) }
+        let left = try await withMemory { try await $0.revokeKey(id) }
         print("\(id): revoked")
+        guard left == 0 else { return }
+        let text = """
+            It was the last live key: gateways without API_KEYS refuse every call from now on. memory-gateway keys create \
+            NAME makes a new one.
+            """
+        ProgressLine().show(text, isLast: true)
+    }
+}
+
+extension Access.Sharing {
+    fileprivate var text: String {
+        switch self {
+        case .none: ""
+        case .read: ", read shared"
+        case .write: ", shared"
+        }
     }
 }
 
@@ -98,7 +119,8 @@ extension APIKey {
         [
             "id": .int(id), "name": .string(name), "hint": .string(hint),
             "clients": clients.map { .array($0.map { .int(Int64($0)) }) } ?? .null, "can_write": .bool(canWrite),
-            "can_share": .bool(canShare), "created_at": .string(createdAt.description),
+            "can_share": .bool(sharing == .write), "can_read_shared": .bool(sharing >= .read),
+            "created_at": .string(createdAt.description),
             "expires_at": .optional(expiresAt), "revoked_at": .optional(revokedAt),
         ]
     }

@@ -46,6 +46,15 @@ struct ServeCommand: AsyncParsableCommand {
                 LogKey.model: "\(memory.embeddingModel)",
             ])
         if try await failing({ () throws(MemoryError) in try await memory.isOpen() }) {
+            guard gateway.allowsAnonymous else {
+                await memory.close()
+                throw ValidationFailure(
+                    message: """
+                        There are no API keys, and \(gateway.host) is not loopback: whoever reaches it would read and write \
+                        every memory. Create a key (memory-gateway keys create NAME), set API_KEYS, or ask for an open \
+                        gateway with ALLOW_ANONYMOUS=true
+                        """)
+            }
             logger.warning("There are no API keys: whoever reaches this address reads and writes every memory")
         }
         try await serve(memory, application, logger)
@@ -53,9 +62,9 @@ struct ServeCommand: AsyncParsableCommand {
 
     /// Runs until a signal ends it, and says so: which it was, how much was under way, and when it was over.
     private func serve(_ memory: Memory, _ application: some Service, _ logger: Logger) async throws {
-        // Services end in the reverse of this order: the listener first, then the memory that it needs.
+        // Services end in the reverse of this order: the listener after a moment, then the memory that it needs.
         var group = ServiceGroupConfiguration(
-            services: [memory, application], gracefulShutdownSignals: [], logger: logger)
+            services: [memory, application, Linger()], gracefulShutdownSignals: [], logger: logger)
         group.maximumGracefulShutdownDuration = .seconds(28)
         let services = ServiceGroup(configuration: group)
         async let _: Void = stop(services, memory, logger)

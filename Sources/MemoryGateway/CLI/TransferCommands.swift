@@ -13,7 +13,7 @@ struct ExportCommand: AsyncParsableCommand {
         try await withMemory { memory in
             var count = 0
             let progress = ProgressLine()
-            try await memory.export(client: clientID) { lines in
+            try await memory.export(of: clientID.map(Owners.client) ?? .anyone) { lines in
                 for line in lines { printLine(line) }
                 count += lines.count
                 progress.show("\(count) exported")
@@ -38,23 +38,24 @@ struct ImportCommand: AsyncParsableCommand {
         let (stored, refused) = try await withMemory { memory in
             var (stored, refused, number) = (0, 0, 0)
             let progress = ProgressLine()
-            var batch: [[UInt8]] = []
+            var batch: [NumberedLine] = []
             func flush() async throws {
                 guard !batch.isEmpty else { return }
-                for (offset, result) in try await memory.importLines(batch).enumerated() {
+                for (line, result) in zip(batch, try await memory.importLines(batch.map(\.text), of: .all)) {
                     switch result {
                     case .success: stored += 1
                     case .failure(let error):
                         refused += 1
-                        progress.show("line \(number - batch.count + offset + 1): \(error.message)", isLast: true)
+                        progress.show("line \(line.number): \(error.message)", isLast: true)
                     }
                 }
                 batch = []
                 progress.show("\(stored) imported")
             }
-            while let line = readLine() {
+            while let text = readLine() {
                 number += 1
-                batch.append(Array(line.utf8))
+                guard let line = NumberedLine(number: number, text: Array(text.utf8)) else { continue }
+                batch.append(line)
                 if batch.count == 256 { try await flush() }
             }
             try await flush()

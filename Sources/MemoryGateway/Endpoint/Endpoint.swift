@@ -9,7 +9,7 @@ struct Endpoint: Sendable {
     enum Tenancy: Sendable, Equatable {
         /// A client's; the request must name one.
         case client(Place)
-        /// A client's if one is named, else what belongs to none.
+        /// A client's if one is named, what belongs to none if `shared` says so, else all that the key reaches.
         case optionalClient(Place)
         /// Those of the clients that the items of a list in the body name.
         case clients(inItemsOf: String)
@@ -101,7 +101,7 @@ struct Endpoint: Sendable {
     var allParameters: [Parameter] {
         switch tenancy {
         case .client(.query): parameters + [.clientID(isRequired: true)]
-        case .optionalClient(.query): parameters + [.clientID(isRequired: false)]
+        case .optionalClient(.query): parameters + [.clientID(isRequired: false), .shared]
         case .client(.path): [.clientID(isRequired: true, isInPath: true)] + parameters
         default: parameters
         }
@@ -124,6 +124,9 @@ extension Endpoint.Parameter {
             name: "client_id", isInPath: isInPath, isRequired: isRequired, schema: Schema.clientID,
             text: "The client. A key that is bound to one client need not name it in a query or body.", example: 1)
     }
+
+    fileprivate static let shared = query(
+        "shared", Schema.boolean, "Only what belongs to no client; instead of `client_id`.", example: true)
 
     /// `limit` and `cursor`, which every list takes.
     static let page: [Self] = [
@@ -164,13 +167,15 @@ final class Call: Sendable {
     let path: JSONObject
     let query: JSONObject
     let body: JSONObject
-    /// The client that is meant, which the key allows. With a tenancy of `.client` it is there.
-    let client: Int?
+    /// Whose data it is about, as the key allows.
+    let tenant: Tenant
+    /// What the key allows.
+    let access: Access
+    private let admission: Admission
 
     init(
         memory: Memory, request: Request, context: GatewayContext, path: JSONObject, query: JSONObject,
-        body: JSONObject,
-        client: Int?
+        body: JSONObject, tenant: Tenant, access: Access, admission: Admission
     ) {
         self.memory = memory
         self.request = request
@@ -178,17 +183,22 @@ final class Call: Sendable {
         self.path = path
         self.query = query
         self.body = body
-        self.client = client
+        self.tenant = tenant
+        self.access = access
+        self.admission = admission
     }
+
+    /// Whether the key still lets a long answer go on.
+    func isStillAdmitted() async -> Bool { await admission.stillAdmits(request, access) }
+
+    /// A place for an event stream, as long as it is held.
+    func takeStreamPlace() throws(MemoryError) -> StreamPlaces.Place? { try admission.streams.take(access.keyID) }
 
     var queryFields: FieldReader { FieldReader(query) }
     var bodyFields: FieldReader { FieldReader(body) }
 
     /// The client of a route that needs one.
-    func requiredClient() throws(MemoryError) -> Int {
-        guard let client else { throw MemoryError(invalid: "client_id is required", field: "client_id") }
-        return client
-    }
+    func requiredClient() throws(MemoryError) -> Int { try tenant.requiredClient() }
 
     /// A text in the path.
     func text(_ name: String) throws(MemoryError) -> String { try FieldReader(path).requiredString(name) }
@@ -202,10 +212,10 @@ final class Call: Sendable {
     }
 
     /// The body with the client that is meant.
-    var bodyWithClient: JSONObject { Self.with(client, body) }
+    var bodyWithClient: JSONObject { Self.with(tenant.owner?.clientID, body) }
 
     /// The query with the client that is meant.
-    var queryWithClient: JSONObject { Self.with(client, query) }
+    var queryWithClient: JSONObject { Self.with(tenant.owner?.clientID, query) }
 
     private static func with(_ client: Int?, _ object: JSONObject) -> JSONObject {
         guard let client, object["client_id"] == nil else { return object }

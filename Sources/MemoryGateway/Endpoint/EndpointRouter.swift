@@ -26,7 +26,20 @@ struct EndpointRouter {
     private func respond(
         _ route: Route, _ request: Request, _ context: GatewayContext
     ) async throws -> Response {
-        let access = try await admission.admit(request, context, route)
+        var key: String?
+        do {
+            let access = try await admission.admit(request, in: context, to: route, key: &key)
+            return try await serve(route, request, context, access)
+        } catch let error as MemoryError {
+            let address = admission.proxies.caller(request, context)
+            admission.refusals.note(error, key: key, address: address, path: route.path)
+            throw error
+        }
+    }
+
+    private func serve(
+        _ route: Route, _ request: Request, _ context: GatewayContext, _ access: Access
+    ) async throws -> Response {
         guard !route.isAlwaysServed else { return try await answer(route, request, context, access, body: nil) }
         do {
             // Keys take turns; without keys, addresses do.
@@ -55,15 +68,17 @@ struct EndpointRouter {
         let room = body?.room
         defer { withExtendedLifetime(room) {} }
         let object = if let body { try await bodies.object(body, list: route.list) } else { JSONObject() }
-        let client = try Admission.client(access, route.tenancy, path: path, query: query, body: object)
+        let tenant = try Tenant(
+            access, route.tenancy, writes: route.writes, path: path, query: query, body: object)
         return try await route.handle(
             Call(
                 memory: memory, request: request, context: context, path: path, query: query, body: object,
-                client: client))
+                tenant: tenant, access: access, admission: admission))
     }
 
     /// What serving an endpoint needs of it, behind one reference.
     final class Route: Sendable {
+        let path: String
         let tenancy: Endpoint.Tenancy
         let writes: Bool
         let reading: Endpoint.Reading
@@ -72,11 +87,14 @@ struct EndpointRouter {
         /// The member of the body whose items fail alone.
         let list: String?
         let isAlwaysServed: Bool
+        /// Whether it is asked by proxies and supervisors, under any name.
+        var isHealth: Bool { path.hasPrefix("/health") }
         /// Lines are read by the handler, which takes as long as their sender does.
         let takesPlace: Bool
         let handle: @Sendable (Call) async throws -> Response
 
         init(_ endpoint: Endpoint) {
+            path = endpoint.path
             tenancy = endpoint.tenancy
             writes = endpoint.writes
             reading = endpoint.reading

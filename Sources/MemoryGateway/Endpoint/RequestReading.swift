@@ -33,6 +33,10 @@ extension Request {
     }
 
     static func number(_ text: String) -> JSON {
+        // Swift reads hexadecimal numbers too; JSON has none.
+        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) || [0x2B, 0x2D, 0x2E, 0x45, 0x65].contains($0) }) else {
+            return .string(text)
+        }
         if let value = Int64(text) { return .int(value) }
         if let value = Double(text), value.isFinite { return .double(value) }
         return .string(text)

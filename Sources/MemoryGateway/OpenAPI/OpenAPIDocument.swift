@@ -126,6 +126,7 @@ enum OpenAPIDocument {
     static func errors(_ endpoint: Endpoint) -> Set<Int> {
         var errors = endpoint.errors.union([400, 429])
         if endpoint.tenancy != .open { errors.formUnion([401, 403, 503, 504]) }
+        if endpoint.path == "/docs" || endpoint.path == "/openapi.json" { errors.insert(403) }
         if case .none = endpoint.body {} else { errors.formUnion([408, 413, 415]) }
         return errors
     }

@@ -6,10 +6,12 @@ import Synchronization
 struct BodyReading: Sendable {
     let budget: BodyBudget
 
+    /// How much room a body takes for each of its bytes: as it came, as what is built of it, and as what is sent to the stores.
+    private static let copies = 3
     /// From which size on parsing takes longer than a millisecond.
     private static let slowBytes = 1 << 18
     /// How long a large body may take, and for how many of its bytes a second more.
-    private static let patience = Duration.seconds(15)
+    var patience = Duration.seconds(15)
     private static let bytesPerSecond = 1 << 18
     /// How long a body may wait for a thread that parses it.
     private static let parsing = Duration.seconds(5)
@@ -45,7 +47,7 @@ struct BodyReading: Sendable {
         guard announced ?? 0 <= maxBytes else { throw HTTPError(.contentTooLarge) }
         guard let announced, announced <= BodyBudget.smallBytes else {
             let seconds = (announced ?? maxBytes) / Self.bytesPerSecond
-            return try await within(Self.patience + .seconds(seconds)) {
+            return try await within(patience + .seconds(seconds)) {
                 try await collect(request, announced, maxBytes: maxBytes)
             }
         }
@@ -57,7 +59,7 @@ struct BodyReading: Sendable {
         let room = BodyRoom(budget, isLarge: isLarge)
         // A body that will not fit is refused before any of it is read; what counts then is what has come.
         guard let announced else { return try await collect(request, into: room, capacity: 0, maxBytes: maxBytes) }
-        guard BodyRoom(budget, isLarge: isLarge).take(announced * 2) else { throw Self.refusal }
+        guard BodyRoom(budget, isLarge: isLarge).take(announced * Self.copies) else { throw Self.refusal }
         return try await collect(request, into: room, capacity: announced, maxBytes: maxBytes)
     }
 
@@ -69,8 +71,7 @@ struct BodyReading: Sendable {
         do {
             for try await chunk in request.body {
                 guard bytes.count + chunk.readableBytes <= maxBytes else { throw HTTPError(.contentTooLarge) }
-                // Once as it came, and once as what is built of it.
-                guard room.take(chunk.readableBytes * 2) else { throw Self.refusal }
+                guard room.take(chunk.readableBytes * Self.copies) else { throw Self.refusal }
                 bytes.append(contentsOf: chunk.readableBytesView)
             }
         } catch let error as any HTTPResponseError {

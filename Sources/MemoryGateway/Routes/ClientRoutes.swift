@@ -41,7 +41,7 @@ enum ClientRoutes {
         let client = try call.requiredClient()
         let memory = call.memory
         let body = ResponseBody { writer in
-            try await memory.export(client: client) { lines in
+            try await memory.export(of: .client(client)) { lines in
                 var buffer = ByteBuffer()
                 for line in lines {
                     buffer.writeBytes(line)
@@ -64,26 +64,33 @@ enum ClientRoutes {
         try call.request.requireType("application/x-ndjson")
         let client = try call.requiredClient()
         var state = ImportState()
-        var batch: [[UInt8]] = []
+        var batch: [NumberedLine] = []
         func flush() async throws {
             guard !batch.isEmpty else { return }
-            state.add(try await call.memory.importLines(batch, client: client))
+            let results = try await call.memory.importLines(batch.map(\.text), of: .only([client]))
+            for (line, result) in zip(batch, results) { state.add(result, line: line.number) }
             batch = []
+        }
+        var number = 0
+        func take(_ line: [UInt8]) async throws {
+            number += 1
+            guard let line = NumberedLine(number: number, text: line) else { return }
+            batch.append(line)
+            if batch.count == batchCount { try await flush() }
         }
         var line: [UInt8] = []
         for try await buffer in call.request.body {
             for byte in buffer.readableBytesView {
                 if byte == UInt8(ascii: "\n") {
-                    if !line.isEmpty { batch.append(line) }
+                    try await take(line)
                     line = []
-                    if batch.count == batchCount { try await flush() }
                 } else {
                     line.append(byte)
                     guard line.count <= maxLineBytes else { throw HTTPError(.contentTooLarge) }
                 }
             }
         }
-        if !line.isEmpty { batch.append(line) }
+        try await take(line)
         try await flush()
         return .json(state.json.encoded, status: state.refused == 0 ? .ok : .multiStatus)
     }
@@ -93,21 +100,18 @@ enum ClientRoutes {
         var refused = 0
         var errors: [JSON] = []
 
-        mutating func add(_ results: [Result<RememberReceipt, MemoryError>]) {
-            for result in results {
-                if case .failure(let error) = result {
-                    refused += 1
-                    guard errors.count < maxErrors else { continue }
-                    var object: JSONObject = [
-                        "line": .int(Int64(stored + refused)), "error": .string(error.message),
-                        "code": .string(error.code.description),
-                    ]
-                    object["field"] = error.field.map(JSON.string)
-                    errors.append(.object(object))
-                } else {
-                    stored += 1
-                }
+        mutating func add(_ result: Result<RememberReceipt, MemoryError>, line: Int) {
+            guard case .failure(let error) = result else {
+                stored += 1
+                return
             }
+            refused += 1
+            guard errors.count < maxErrors else { return }
+            var object: JSONObject = [
+                "line": .int(Int64(line)), "error": .string(error.message), "code": .string(error.code.description),
+            ]
+            object["field"] = error.field.map(JSON.string)
+            errors.append(.object(object))
         }
 
         var json: JSONObject {

@@ -11,10 +11,11 @@ enum DocumentRoutes {
             method: .post, path: path, tag: "Documents",
             summary: "Ingests a document, in the place of the one of its id",
             tenancy: .optionalClient(.body), writes: true, body: .json("DocumentDraft", maxBytes: 16 << 20),
-            answers: [.ok("DocumentReceipt", "Every chunk is indexed."), .partly("DocumentReceipt")],
+            answers: [.ok("DocumentReceipt", "Every chunk is indexed, or (`pending`) will be in a moment."), .partly("DocumentReceipt")],
             errors: [413, 422]
         ) { call in
-            let receipt = try await call.memory.ingest(try DocumentDraft(call.body, client: call.client))
+            let receipt = try await call.memory.ingest(
+                try DocumentDraft(call.body, owner: try call.tenant.requiredOwner()))
             return .json(receipt.json.encoded, status: receipt.failed.isEmpty ? .ok : .multiStatus)
         },
         Endpoint(
@@ -23,19 +24,20 @@ enum DocumentRoutes {
             answers: [.ok("DocumentPage")]
         ) { call in
             .page(
-                try await call.memory.documents(client: call.client, page: try PageRequest(call.queryFields)), \.json)
+                try await call.memory.documents(
+                    of: call.tenant.documents, page: try PageRequest(call.queryFields)), \.json)
         },
         Endpoint(
             method: .get, path: path + "/{doc_id}", tag: "Documents", summary: "One document with its text",
             tenancy: .optionalClient(.query), writes: false, parameters: [id], answers: [.ok("Document")], errors: [404]
         ) { call in
-            .json(try await call.memory.document(try call.text("doc_id"), client: call.client).json.encoded)
+            .json(try await call.memory.document(try call.text("doc_id"), of: call.tenant.documents).json.encoded)
         },
         Endpoint(
             method: .delete, path: path + "/{doc_id}", tag: "Documents", summary: "Deletes a document with its chunks",
             tenancy: .optionalClient(.query), writes: true, parameters: [id], answers: [.gone], errors: [404]
         ) { call in
-            try await call.memory.deleteDocument(try call.text("doc_id"), client: call.client)
+            try await call.memory.deleteDocument(try call.text("doc_id"), of: try call.tenant.requiredOwner())
             return Response(status: .noContent)
         },
         Endpoint(
@@ -49,7 +51,7 @@ enum DocumentRoutes {
             ], answers: [.ok("DocumentHits")]
         ) { call in
             let hits = try await call.memory.searchDocuments(
-                try call.queryFields.requiredString("query"), client: call.client,
+                try call.queryFields.requiredString("query"), in: call.tenant.documents,
                 document: try call.queryFields.string("doc_id"), limit: try call.queryFields.int("k") ?? 3)
             return .json(
                 JSON.object(["results": .array(hits.map(\.json)), "total": .int(Int64(hits.count))]).encoded)
@@ -63,7 +65,8 @@ enum DocumentRoutes {
                 [
                     "doc_id": Schema.string(1...255), "client_id": Schema.clientID, "title": Schema.string(1...500),
                     "content": Schema.string(1...16_777_216, "Markdown or plain text."), "metadata": Schema.anyObject,
-                ], optional: ["client_id", "title", "metadata"],
+                    "shared": Schema.boolean,
+                ], optional: ["client_id", "title", "metadata", "shared"],
                 example: [
                     "doc_id": "handbook", "client_id": 1, "title": "Handbook",
                     "content": "# Refunds\n\nA refund takes three days.",
@@ -74,8 +77,8 @@ enum DocumentRoutes {
             Schema.object(
                 [
                     "doc_id": Schema.string(), "chunks": Schema.integer(), "stored_in": Schema.stores,
-                    "failed": Schema.stores, "warning": Schema.string(),
-                ], optional: ["failed", "warning"])
+                    "failed": Schema.stores, "warning": Schema.string(), "pending": Schema.stores,
+                ], optional: ["failed", "warning", "pending"])
         ),
         (
             "Document",
@@ -101,10 +104,10 @@ enum DocumentRoutes {
 }
 
 extension DocumentDraft {
-    fileprivate init(_ object: JSONObject, client: Int?) throws(MemoryError) {
+    fileprivate init(_ object: JSONObject, owner: Owner) throws(MemoryError) {
         let fields = FieldReader(object)
         self.init(
-            id: try fields.requiredString("doc_id"), clientID: client, content: try fields.requiredString("content"))
+            id: try fields.requiredString("doc_id"), owner: owner, content: try fields.requiredString("content"))
         title = try fields.string("title")
         metadata = try fields.object("metadata") ?? JSONObject()
     }
@@ -120,6 +123,7 @@ extension DocumentReceipt {
             object["failed"] = .array(failed.map { .string($0.description) })
             object["warning"] = "Vector storage failed, will retry in background"
         }
+        if !pending.isEmpty { object["pending"] = .array(pending.map { .string($0.description) }) }
         return object
     }
 }

@@ -13,7 +13,7 @@ enum EventRoutes {
             method: .post, path: path, tag: "Events", summary: "Stores what happened", tenancy: .optionalClient(.body),
             writes: true, body: .json("EventDraft"), answers: [.created("Event")], errors: [413, 422]
         ) { call in
-            let event = try await call.memory.log(try EventDraft(call.body, client: call.client))
+            let event = try await call.memory.log(try EventDraft(call.body, owner: try call.tenant.requiredOwner()))
             return .json(event.json.encoded, status: .created)
         },
         Endpoint(
@@ -61,7 +61,7 @@ enum EventRoutes {
             writes: false, parameters: [.path("id", Schema.rowID, "The event's id.", example: 42)],
             answers: [.ok("Event")], errors: [404]
         ) { call in
-            .json(try await call.memory.event(try call.id("id"), client: call.client).json.encoded)
+            .json(try await call.memory.event(try call.id("id"), of: call.tenant.owners).json.encoded)
         },
     ]
 
@@ -71,8 +71,9 @@ enum EventRoutes {
             Schema.draft(
                 [
                     "event_type": Schema.string(1...100), "event_source": Schema.string(1...50),
-                    "client_id": Schema.clientID, "payload": Schema.anyObject, "metadata": Schema.anyObject,
-                ], optional: ["client_id", "metadata"],
+                    "client_id": Schema.clientID, "shared": Schema.boolean, "payload": Schema.anyObject,
+                    "metadata": Schema.anyObject,
+                ], optional: ["client_id", "shared", "metadata"],
                 example: [
                     "event_type": "task.created", "event_source": "n8n", "client_id": 1,
                     "payload": ["task_id": "coda:task-123"],
@@ -98,20 +99,19 @@ enum EventRoutes {
 }
 
 extension EventDraft {
-    fileprivate init(_ object: JSONObject, client: Int?) throws(MemoryError) {
+    fileprivate init(_ object: JSONObject, owner: Owner) throws(MemoryError) {
         let fields = FieldReader(object)
         _ = try fields.required("payload")
         self.init(
             type: try fields.requiredString("event_type"), source: try fields.requiredString("event_source"),
-            clientID: client, payload: try fields.object("payload") ?? JSONObject())
+            owner: owner, payload: try fields.object("payload") ?? JSONObject())
         metadata = try fields.object("metadata") ?? JSONObject()
     }
 }
 
 extension EventFilter {
     fileprivate init(_ call: Call) throws(MemoryError) {
-        self.init()
-        clientID = call.client
+        self.init(of: call.tenant.owners)
         type = try call.queryFields.string("event_type")
         source = try call.queryFields.string("event_source")
         since = try call.queryFields.timestamp("start_date")

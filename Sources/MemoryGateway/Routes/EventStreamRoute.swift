@@ -8,20 +8,28 @@ enum EventStreamRoute {
     /// A comment this often keeps proxies from closing a quiet connection, and finds readers that have gone: they hold a place.
     private static let pingInterval: Duration = .seconds(3)
 
+    /// Whoever takes so long to read what was written has gone, or wants the place and not the events.
+    private static let readTimeout: TimeAmount = .seconds(30)
+    /// How long a reader may keep a shutdown waiting.
+    private static let lastRead: TimeAmount = .seconds(1)
+
     /// The place among those who follow is taken before the answer begins, so that one too many is told so.
     static func response(_ call: Call, _ filter: EventFilter) async throws -> Response {
+        let place = try call.takeStreamPlace()
         let stream = try await call.memory.eventStream(filter, after: try lastEventID(call.request))
-        let requestID = call.context.requestID
+        let (requestID, channel) = (call.context.requestID, call.context.channel)
         let body = ResponseBody { writer in
+            defer { withExtendedLifetime(place) {} }
             // A shutdown waits for requests, and this one would never end by itself.
             try await withGracefulShutdownHandler {
                 do throws(MemoryError) {
-                    try await write(stream, to: &writer)
+                    try await write(stream, of: call, to: &writer, on: channel)
                 } catch {
                     try await writer.write(failure(error, requestID: requestID))
                 }
             } onGracefulShutdown: {
                 stream.end()
+                channel.eventLoop.scheduleTask(in: lastRead) { channel.close(promise: nil) }
             }
             try await writer.finish(nil)
         }
@@ -37,17 +45,28 @@ enum EventStreamRoute {
         return id
     }
 
-    /// Writes events until the stream ends or fails, or the reader has gone.
+    /// How often the key is asked for again: a stream ends soon after its key.
+    private static let keyInterval: Duration = .seconds(1)
+
+    /// Writes events until the stream ends or fails, the reader has gone, or the key has ended.
     @concurrent
-    private static func write(_ stream: EventStream, to writer: inout any ResponseBodyWriter) async throws(MemoryError)
-    {
+    private static func write(
+        _ stream: EventStream, of call: Call, to writer: inout any ResponseBodyWriter, on channel: any Channel
+    ) async throws(MemoryError) {
+        var lastCheck = ContinuousClock.now
         var lastWrite = ContinuousClock.now - pingInterval
         for try await events in stream {
+            if .now - lastCheck >= keyInterval {
+                guard await call.isStillAdmitted() else { throw MemoryError(.unauthorized, "The API key has ended") }
+                lastCheck = .now
+            }
             guard !events.isEmpty || .now - lastWrite >= pingInterval else { continue }
             lastWrite = .now
             var buffer = ByteBuffer()
             if events.isEmpty { buffer.writeString(": \n\n") }
             for event in events { write(event, to: &buffer) }
+            let end = channel.eventLoop.scheduleTask(in: readTimeout) { channel.close(promise: nil) }
+            defer { end.cancel() }
             do {
                 try await writer.write(buffer)
             } catch {

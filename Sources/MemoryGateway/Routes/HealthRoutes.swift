@@ -9,8 +9,10 @@ enum HealthRoutes {
             writes: false, answers: [.ok("Health", "Every store is up.")], errors: [503], isAlwaysServed: true
         ) { call in
             let health = await call.memory.health()
+            let isOpen = (try? await call.memory.isOpen()) == true
             return .json(
-                Self.body(health, call.memory).encoded, status: health.isHealthy ? .ok : .serviceUnavailable)
+                Self.body(health, call.memory, isOpen: isOpen).encoded,
+                status: health.isHealthy ? .ok : .serviceUnavailable)
         },
         Endpoint(
             method: .get, path: "/health/live", tag: "Operations", summary: "Whether the process runs", tenancy: .open,
@@ -28,15 +30,17 @@ enum HealthRoutes {
 
     private static func status(_ text: String) -> JSONObject { ["status": .string(text)] }
 
-    private static func body(_ health: Memory.Health, _ memory: Memory) -> JSONObject {
+    private static func body(_ health: Memory.Health, _ memory: Memory, isOpen: Bool) -> JSONObject {
         var dependencies = JSONObject()
         for (store, isUp) in health.dependencies { dependencies[store.description] = isUp ? "up" : "down" }
         var body: JSONObject = [
             "status": health.isHealthy ? "healthy" : "degraded", "dependencies": .object(dependencies),
             "embeddings": .string(memory.embeddingModel), "uptime_seconds": .int(health.uptime.components.seconds),
-            "version": .string(GatewayVersion.current),
+            "version": .string(GatewayVersion.current), "access": isOpen ? "open" : "keys",
         ]
-        if !memory.warnings.isEmpty { body["warnings"] = .array(memory.warnings.map(JSON.string)) }
+        var warnings = memory.warnings
+        if isOpen { warnings.append("access: there are no API keys, whoever reaches the gateway reads and writes all") }
+        if !warnings.isEmpty { body["warnings"] = .array(warnings.map(JSON.string)) }
         return body
     }
 
@@ -51,7 +55,7 @@ enum HealthRoutes {
                         "description": "Each store by its name, and whether it is up.",
                     ],
                     "embeddings": Schema.string(), "uptime_seconds": Schema.integer(), "version": Schema.string(),
-                    "warnings": Schema.array(Schema.string()),
+                    "access": Schema.choice(["open", "keys"]), "warnings": Schema.array(Schema.string()),
                 ], optional: ["warnings"])
         ), ("Status", Schema.object(["status": Schema.choice(["alive", "ready", "not_ready"])])),
     ]

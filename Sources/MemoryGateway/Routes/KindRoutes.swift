@@ -8,7 +8,7 @@ enum KindRoutes {
             method: .post, path: "/api/v1/memory/reflections", tag: "Reflections",
             summary: "Stores a reflection on a day or a week", tenancy: .client(.body), writes: true,
             body: .json("ReflectionDraft"), answers: [.created("KindReceipt"), .partly("KindReceipt")],
-            errors: [413, 422], handle: reflect),
+            errors: [409, 413, 422], takesIdempotencyKey: true, handle: reflect),
         Endpoint(
             method: .get, path: "/api/v1/memory/reflections", tag: "Reflections",
             summary: "A client's reflections, newest first", tenancy: .client(.query), writes: false,
@@ -27,7 +27,7 @@ enum KindRoutes {
             summary: "Stores what an extractor has distilled; one of the same memory_id is replaced",
             tenancy: .client(.body), writes: true, body: .json("AgentMemoryDraft"),
             answers: [.created("KindReceipt"), .partly("KindReceipt")], errors: [409, 413, 422],
-            handle: rememberDistilled),
+            takesIdempotencyKey: true, handle: rememberDistilled),
     ]
 
     @Sendable private static func reflect(_ call: Call) async throws -> Response {
@@ -37,17 +37,22 @@ enum KindRoutes {
             mode: try fields.choice("mode", RecordKind.Reflection.Mode.self) ?? .daily,
             date: try fields.requiredString("reflection_date"), metrics: try fields.object("metrics") ?? JSONObject())
         let receipt = try await call.memory.reflect(
-            try fields.requiredString("content"), client: try call.requiredClient(), on: reflection)
+            try fields.requiredString("content"), client: try call.requiredClient(), on: reflection,
+            idempotencyKey: call.request.headers[.idempotencyKey])
         return receipt.response(["reflection_id": .int(receipt.memoryID)])
     }
 
     @Sendable private static func rememberDistilled(_ call: Call) async throws -> Response {
         let fields = call.bodyFields
         _ = try fields.required("memory_type")
-        let id = try fields.string("memory_id") ?? RequestID.fresh()
         var object = call.bodyWithClient
         object["memory_id"] = nil
-        let receipt = try await call.memory.rememberDistilled(try MemoryDraft(object), id: id)
+        let draft = try MemoryDraft(object)
+        let key = call.request.headers[.idempotencyKey]
+        let id =
+            try fields.string("memory_id") ?? key.map { Memory.distilledID(draft, idempotencyKey: $0) }
+            ?? RequestID.fresh()
+        let receipt = try await call.memory.rememberDistilled(draft, id: id, idempotencyKey: key)
         return receipt.response(["memory_id": .string(id), "event_id": .int(receipt.memoryID)])
     }
 

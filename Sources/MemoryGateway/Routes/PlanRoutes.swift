@@ -11,7 +11,8 @@ enum PlanRoutes {
             tenancy: .optionalClient(.body), writes: true, body: .json("PlanDraft"), answers: [.created("Plan")],
             errors: [413, 422]
         ) { call in
-            let plan = try await call.memory.createPlan(try PlanDraft(call.body, client: call.client))
+            let plan = try await call.memory.createPlan(
+                try PlanDraft(call.body, owner: try call.tenant.requiredOwner()))
             return .json(plan.json.encoded, status: .created)
         },
         Endpoint(
@@ -23,20 +24,20 @@ enum PlanRoutes {
         ) { call in
             let status = try call.queryFields.choice("status", Plan.Status.self)
             let page = try PageRequest(call.queryFields)
-            return .page(try await call.memory.plans(client: call.client, status: status, page: page), \.json)
+            return .page(try await call.memory.plans(of: call.tenant.owners, status: status, page: page), \.json)
         },
         Endpoint(
             method: .get, path: path + "/{id}", tag: "Plans", summary: "One plan", tenancy: .optionalClient(.query),
             writes: false, parameters: [id], answers: [.ok("Plan")], errors: [404]
-        ) { call in .json(try await call.memory.plan(try call.id("id"), client: call.client).json.encoded) },
+        ) { call in .json(try await call.memory.plan(try call.id("id"), of: call.tenant.owners).json.encoded) },
         Endpoint(
             method: .patch, path: path + "/{id}", tag: "Plans",
             summary: "Changes a plan; its status moves draft → scheduled → active → completed, and scheduled → draft",
             tenancy: .optionalClient(.query), writes: true, parameters: [id], body: .json("PlanPatch"),
-            answers: [.ok("Plan")], errors: [404, 409, 413, 422]
+            answers: [.ok("Plan")], errors: [404, 413, 422]
         ) { call in
             let plan = try await call.memory.updatePlan(
-                try call.id("id"), client: call.client, try PlanPatch(call.body))
+                try call.id("id"), of: call.tenant.owners, try PlanPatch(call.body))
             return .json(plan.json.encoded)
         },
         Endpoint(
@@ -45,7 +46,7 @@ enum PlanRoutes {
             answers: [.created("Schedule")], errors: [404, 413, 422]
         ) { call in
             let schedule = try await call.memory.schedulePlan(
-                try call.id("id"), client: call.client, blocks: try Schedule.Block.list(call.body))
+                try call.id("id"), of: call.tenant.owners, blocks: try Schedule.Block.list(call.body))
             return .json(schedule.json.encoded, status: .created)
         },
         Endpoint(
@@ -55,7 +56,8 @@ enum PlanRoutes {
         ) { call in
             let page = try PageRequest(call.queryFields)
             return .page(
-                try await call.memory.schedules(of: try call.id("id"), client: call.client, page: page), \.json)
+                try await call.memory.schedules(
+                    of: try call.id("id"), owners: call.tenant.owners, page: page), \.json)
         },
     ]
 
@@ -66,9 +68,9 @@ enum PlanRoutes {
             "PlanDraft",
             Schema.draft(
                 [
-                    "plan_title": Schema.string(1...500), "intent": Schema.string(1...65_536), "sop": sop,
-                    "client_id": Schema.clientID, "metadata": Schema.anyObject,
-                ], optional: ["client_id", "metadata"],
+                    "plan_title": Schema.string(0...500), "intent": Schema.string(1...65_536), "sop": sop,
+                    "client_id": Schema.clientID, "shared": Schema.boolean, "metadata": Schema.anyObject,
+                ], optional: ["client_id", "shared", "metadata"],
                 example: [
                     "plan_title": "Send the invoices", "intent": "Have all invoices of May out by Friday",
                     "sop": ["steps": [["order": 1, "action": "List open work"]]], "client_id": 1,
@@ -119,11 +121,11 @@ enum PlanRoutes {
 }
 
 extension PlanDraft {
-    fileprivate init(_ object: JSONObject, client: Int?) throws(MemoryError) {
+    fileprivate init(_ object: JSONObject, owner: Owner) throws(MemoryError) {
         let fields = FieldReader(object)
         self.init(
             title: try fields.requiredString("plan_title"), intent: try fields.requiredString("intent"),
-            sop: try fields.required("sop"), clientID: client)
+            sop: try fields.required("sop"), owner: owner)
         metadata = try fields.object("metadata") ?? JSONObject()
     }
 }

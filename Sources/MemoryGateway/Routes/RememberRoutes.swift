@@ -23,7 +23,7 @@ enum RememberRoutes {
     ]
 
     @Sendable private static func rememberBatch(_ call: Call) async throws -> Response {
-        let drafts = try MemoryDraft.batch(call.body, client: call.client)
+        let drafts = try MemoryDraft.batch(call.body, client: call.tenant.owner?.clientID)
         let results = try await call.memory.remember(
             drafts, idempotencyKey: call.request.headers[.idempotencyKey])
         var writer = JSONWriter(capacity: results.count * 192)

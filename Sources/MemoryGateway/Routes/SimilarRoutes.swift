@@ -13,7 +13,7 @@ enum SimilarRoutes {
         ) { call in
             let id = Int64(try call.queryFields.requiredInt("event_id"))
             let hits = try await call.memory.similarEvents(
-                to: id, client: call.client, limit: try call.queryFields.int("k") ?? 5)
+                to: id, of: call.tenant.owners, limit: try call.queryFields.int("k") ?? 5)
             var writer = JSONWriter()
             writer.beginObject()
             writer.key("event_id")

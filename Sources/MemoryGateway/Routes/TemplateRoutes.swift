@@ -26,7 +26,7 @@ enum TemplateRoutes {
         Endpoint(
             method: .put, path: path + "/{name}", tag: "Templates", summary: "Adds the next version; the old ones stay",
             tenancy: .shared, writes: true, parameters: [name], body: .json("TemplateDraft"),
-            answers: [.ok("Template")], errors: [409, 413]
+            answers: [.ok("Template")], errors: [413]
         ) { call in
             let fields = call.bodyFields
             var draft = TemplateDraft(

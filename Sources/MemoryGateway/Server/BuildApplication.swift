@@ -27,7 +27,8 @@ func buildRouter(
 ) -> Router<GatewayContext> {
     let router = Router(context: GatewayContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: EdgeMiddleware())
-    let admission = Admission(memory: memory, rates: configuration.rates, proxies: configuration.proxies)
+    let admission = Admission(
+        memory: memory, configuration: configuration, refusals: Refusals(logger: Logger(label: "memory-gateway")))
     let gate = OverloadGate(limits: configuration.admission, logger: Logger(label: "memory-gateway"))
     let bodies = BodyReading(budget: BodyBudget(bytes: configuration.maxBodyBytes))
     EndpointRouter(memory: memory, admission: admission, gate: gate, bodies: bodies)

@@ -24,7 +24,20 @@ struct GatewayConfiguration: Sendable {
     /// Whose word on a caller's address counts.
     var proxies = TrustedProxies.none
 
+    /// By which names a gateway without keys may be called.
+    var browsers = BrowserGuard()
+    /// Whether a gateway without keys may serve an address beyond loopback.
+    var isAnonymousAsked = false
+
+    /// Whether it serves without keys: on loopback, or where that was asked for.
+    var allowsAnonymous: Bool { isAnonymousAsked || Self.isLoopback(host) }
+
     init() {}
+
+    /// Whether only this machine reaches an address. A name other than `localhost` may be anything.
+    private static func isLoopback(_ host: String) -> Bool {
+        host.lowercased() == "localhost" || IPAddress(host)?.isLoopback == true
+    }
 
     /// How many files this process may have open, 128 at least and 65,536 at most.
     private static let files: Int = {
@@ -36,6 +49,7 @@ struct GatewayConfiguration: Sendable {
     /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `API_MAX_CONNECTIONS` (4096), `LOG_LEVEL` (info)
     /// - `API_MAX_CONCURRENCY` (requests that are worked on at once, 1...10,000; 64), `API_MAX_BODY_MB` (for the bodies of all
     ///   requests at once, 48...65,536; 64)
+    /// - `ALLOW_ANONYMOUS` (false), `ALLOWED_HOSTS` (none)
     /// - `RATE_LIMIT_PER_KEY`, `RATE_LIMIT_PER_ADDRESS` (calls a second, 0.01...1,000,000; none), `RATE_LIMIT_BURST`
     ///   (one second's calls), `TRUSTED_PROXIES` (none)
     ///
@@ -48,6 +62,8 @@ struct GatewayConfiguration: Sendable {
         maxConnections = min(try settings.int("API_MAX_CONNECTIONS", 1...65_536) ?? 4096, maxConnections)
         admission.places = try settings.int("API_MAX_CONCURRENCY", 1...10_000) ?? admission.places
         if let size = try settings.int("API_MAX_BODY_MB", 48...65_536) { maxBodyBytes = size << 20 }
+        isAnonymousAsked = try settings.bool("ALLOW_ANONYMOUS") ?? false
+        if let list = settings.string("ALLOWED_HOSTS") { browsers = try BrowserGuard(list) }
         try readRates(settings)
         if let list = settings.string("TRUSTED_PROXIES") { proxies = try TrustedProxies(list) }
         guard let name = settings.string("LOG_LEVEL") else { return }

@@ -9,8 +9,8 @@ final class SlowClientHandler: ChannelInboundHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
 
-    /// How long a new connection may take to its first request.
-    private static let firstHead: TimeAmount = .seconds(15)
+    /// How long a new connection may take to its first request, and a later request's head from its first byte.
+    private static let head: TimeAmount = .seconds(15)
     /// How long a body may take in any case, and how many bytes a second it must bring beyond that.
     private static let body: TimeAmount = .seconds(15)
     private static let bytesPerSecond: Int64 = 512
@@ -18,9 +18,11 @@ final class SlowClientHandler: ChannelInboundHandler, RemovableChannelHandler {
     private var timer: Scheduled<Void>?
     /// When the body that is being read began, and what came of it.
     private var reading: (since: NIODeadline, bytes: Int64)?
+    /// Whether what was read last was a part of a request.
+    private var hasPart = false
 
     func handlerAdded(context: ChannelHandlerContext) {
-        schedule(Self.firstHead, context)
+        schedule(Self.head, context)
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { stop() }
@@ -31,6 +33,7 @@ final class SlowClientHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        hasPart = true
         switch unwrapInboundIn(data) {
         case .head:
             stop()
@@ -44,7 +47,11 @@ final class SlowClientHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        if reading != nil, timer == nil { schedule(Self.body, context) }
+        if timer == nil {
+            // Bytes that are no part of a request are the beginning of a head.
+            if reading != nil { schedule(Self.body, context) } else if !hasPart { schedule(Self.head, context) }
+        }
+        hasPart = false
         context.fireChannelReadComplete()
     }
 
