@@ -11,7 +11,7 @@ EVAL := $(firstword $(wildcard ../shared/eval) $(EVAL_DIR))
 RELEASE := swift build -c release --static-swift-stdlib
 SOURCES := Package.swift Sources Tests Examples Benchmarks/BareServer
 
-.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling simulate tsan asan fuzz chaos limits embedded-bench clean
+.PHONY: help run build test lint format generate deps test-deps servers demo eval bench schemathesis durability rolling models window simulate tsan asan fuzz chaos limits embedded-bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -68,6 +68,12 @@ durability: build test-deps ## kill -9 the gateway under load, and look for what
 rolling: build test-deps ## Two gateways behind nginx, stopped and killed in turn under load: no request may fail
 	@scripts/install-packages.sh rolling
 	$(SERVERS) $(PYTHON) Tests/Support/rolling.py .build/release/memory-gateway
+
+models: ## Check the protocol's models with Spin (some four minutes; MODELS=--fast: one)
+	Tests/Models/run.sh $(MODELS)
+
+window: build test-deps ## Two gateways, one cut off from Valkey: measure how long the other serves what is old
+	$(SERVERS) $(PYTHON) Tests/Support/window.py .build/release/memory-gateway
 
 simulate: test-deps ## Live through faults by their seeds (SIMULATION_SEEDS=1000, SIMULATION_FIRST=1); some four a second
 	SIMULATION_SEEDS=$(or $(SIMULATION_SEEDS),1000) SIMULATION_FIRST=$(or $(SIMULATION_FIRST),1) \

@@ -46,6 +46,15 @@ extension Memory {
         await finding(database.name.description, "start it, or correct its address (DATABASE_URL); then run migrate") {
             () throws(MemoryError) in
             let steps = try await Migrator(database: database).run(dryRun: true, deadline: .after(.seconds(5)))
+            do throws(MemoryError) {
+                try await database.checkWritable(deadline: .after(.seconds(5)))
+            } catch {
+                guard error.isReadOnly else { throw error }
+                throw MemoryError(
+                    .configuration,
+                    "answers, but is read-only: name the primary in DATABASE_URL, or all hosts with commas between; "
+                        + "else set default_transaction_read_only to off")
+            }
             let pending = steps.count { $0.state == .pending }
             guard pending > 0 else { return "answers, all \(steps.count) migrations applied" }
             guard configuration.setsUpStores else {

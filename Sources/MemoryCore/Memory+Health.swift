@@ -4,16 +4,25 @@ import Synchronization
 extension Memory {
     /// Whether each store answers.
     public struct Health: Sendable {
-        /// Each store by its name, and whether it is up.
-        public let dependencies: [(store: MemoryError.Store, isUp: Bool)]
+        /// What a store does.
+        public enum State: String, Sendable, CaseIterable {
+            case up, down
+            /// It answers and takes no writes: a standby, a database that was set so, a full disk.
+            case readOnly = "read-only"
+        }
+
+        /// Each store by its name, and what it does.
+        public let dependencies: [(store: MemoryError.Store, state: State)]
         /// How long this memory has been open.
         public let uptime: Duration
 
         /// Whether all are up.
-        public var isHealthy: Bool { dependencies.allSatisfy(\.isUp) }
+        public var isHealthy: Bool { dependencies.allSatisfy { $0.state == .up } }
 
         /// Whether a store is up.
-        public func isUp(_ store: MemoryError.Store) -> Bool { dependencies.contains { $0.store == store && $0.isUp } }
+        public func isUp(_ store: MemoryError.Store) -> Bool {
+            dependencies.contains { $0.store == store && $0.state == .up }
+        }
     }
 
     /// What serves records, vectors and short-term memory, and where embedded data lies.
@@ -85,39 +94,40 @@ extension Memory {
     }
 
     private func askStores() async -> HealthChecks.Finding {
-        async let primary = isUp(within: .milliseconds(1500)) { [database] deadline throws(MemoryError) in
+        async let primary = state(within: .milliseconds(1500)) { [database] deadline throws(MemoryError) in
             _ = try await database.read(deadline: deadline) { session throws(MemoryError) in
                 try session.query("SELECT 1 FROM events LIMIT 0", [])
             }
+            try await database.checkWritable(deadline: deadline)
         }
-        async let points = isUp(within: .milliseconds(1500)) { [vectors] deadline throws(MemoryError) in
+        async let points = state(within: .milliseconds(1500)) { [vectors] deadline throws(MemoryError) in
             try await vectors.ping(deadline: deadline)
         }
         // What takes longer is of no use to a cache.
-        async let short = isUp(within: .milliseconds(250)) { [cache] deadline throws(MemoryError) in
+        async let short = state(within: .milliseconds(250)) { [cache] deadline throws(MemoryError) in
             try await cache.store.ping(deadline: deadline)
         }
         return await [(database.name, primary), (vectors.name, points), (cache.store.name, short)]
     }
 
-    /// Whether the primary store answers with our schema: all that a request needs.
+    /// Whether the primary store answers with our schema and takes writes: all that a request needs.
     public func isReady() async -> Bool { await health().isUp(database.name) }
 
-    private nonisolated func isUp(
+    private nonisolated func state(
         within time: Duration, _ check: @Sendable (Deadline) async throws(MemoryError) -> Void
-    ) async -> Bool {
+    ) async -> Health.State {
         do throws(MemoryError) {
             try await check(.after(time))
-            return true
+            return .up
         } catch {
-            return false
+            return error.isReadOnly ? .readOnly : .down
         }
     }
 }
 
 /// Keeps the last finding for a second, and lets calls that come at the same time share one.
 final class HealthChecks: Sendable {
-    typealias Finding = [(store: MemoryError.Store, isUp: Bool)]
+    typealias Finding = [(store: MemoryError.Store, state: Memory.Health.State)]
 
     private let last = Mutex<(finding: Finding, freshUntil: Deadline)?>(nil)
     private let running = SingleFlight<String, Finding>()

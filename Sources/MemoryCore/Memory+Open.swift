@@ -31,24 +31,41 @@ extension Memory {
         }
         let memory = Memory(
             configuration, stores: stores, embedder: embedder, subscriber: subscriber, logger: logger)
-        var isPrepared = false
         do throws(MemoryError) {
             try await memory.checkEmbeddings()
-            try await memory.prepare()
-            isPrepared = true
+            let (first, prepared) = AsyncStream<MemoryError?>.makeStream()
+            memory.startBackground(prepared: prepared)
+            try await memory.wait(for: first)
         } catch {
-            guard error.code != .configuration else {
-                await memory.close()
-                throw error
-            }
-            logger.warning(
-                "A store is away; trying again in the background",
-                metadata: [
-                    LogKey.store: "\(error.store?.description ?? "")", LogKey.error: "\(error.debugDescription)",
-                ])
+            await memory.close()
+            throw error
         }
-        memory.startBackground(isPrepared: isPrepared)
         return memory
+    }
+
+    /// How long opening waits for the stores to be prepared. A migration may take long, and one whose commit waits for a
+    /// standby that is not there has no end; meanwhile the memory is open, and not ready.
+    private static let patience: Duration = .seconds(5)
+
+    /// Waits for the end of the first try to prepare the stores, if it comes soon.
+    ///
+    /// - Throws: ``MemoryError`` with `configuration`; what may pass by itself is tried again in the background.
+    private func wait(for first: AsyncStream<MemoryError?>) async throws(MemoryError) {
+        // A file of our own is prepared in no time, or its disk is as slow as all that would follow.
+        let isBounded = configuration.records == .server
+        let failure = await withTaskGroup(of: MemoryError?.self) { group in
+            group.addTask { await first.first { _ in true } ?? nil }
+            if isBounded {
+                group.addTask { [surroundings] in
+                    try? await surroundings.sleep(for: Self.patience)
+                    return nil
+                }
+            }
+            let failure = await group.next() ?? nil
+            group.cancelAll()
+            return failure
+        }
+        if let failure, failure.code == .configuration { throw failure }
     }
 
     /// Asks the provider for one vector, so that a model that cannot serve is known at the start and not by its failures.
@@ -73,11 +90,12 @@ extension Memory {
         try await vectors.setUp(deadline: .after(.seconds(60)))
     }
 
-    /// Prepares the stores, however long they are away.
-    func prepareUntilDone() async {
+    /// Prepares the stores, however long they are away; says how the first try ended.
+    func prepareUntilDone(_ first: AsyncStream<MemoryError?>.Continuation) async {
         let backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
         let outage = Outage("The setup of the stores", level: .error, logger: logger, surroundings: surroundings)
         var failures = 0
+        defer { first.finish() }
         while !Task.isCancelled {
             do throws(MemoryError) {
                 try await prepare()
@@ -88,6 +106,8 @@ extension Memory {
                 failures += 1
                 // That a store is away is said by the store.
                 if error.code == .configuration { outage.failed(error) }
+                first.yield(error)
+                first.finish()
                 try? await surroundings.sleep(for: backoff.delay(attempt: failures, surroundings))
             }
         }

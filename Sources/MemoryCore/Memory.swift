@@ -41,6 +41,8 @@ public final class Memory: Sendable {
     let horizon: EventHorizon
     /// What was found at the start, for ``warnings``.
     let warned = Mutex<[String]>([])
+    /// The share of ids that is used, where it is largest.
+    let idsUsed = Mutex<Double?>(nil)
     let keys: KeyRing
     let reconciler: Reconciler
     /// Listens to the channels that are followed; nil when there are none.
@@ -73,8 +75,8 @@ public final class Memory: Sendable {
             database: database, keys: configuration.apiKeys, logger: logger, surroundings: surroundings)
         cache = MemoryCache(
             stores.shortTerm, prefix: configuration.valkey.keyPrefix,
-            ranking: "\(embedder.model) \(configuration.denseWeight)", budgets: configuration.budgets,
-            surroundings: surroundings)
+            ranking: "\(embedder.model) \(configuration.denseWeight)", lineage: { database.lineage },
+            budgets: configuration.budgets, surroundings: surroundings)
         embeddings = EmbeddingService(embedder, cache: cache)
         delivery = PointDelivery(vectors: vectors, embeddings: embeddings)
         erasures = Erasures(
@@ -187,16 +189,19 @@ public final class Memory: Sendable {
     ///
     /// An unstructured task: a program that links it opens a memory and calls it; that deliveries go on
     /// must not depend on the program running a service. The task is held here, and `close` waits for its end.
-    func startBackground(isPrepared: Bool) {
+    ///
+    /// `prepared` hears how the first try to prepare the stores ended.
+    func startBackground(prepared: AsyncStream<MemoryError?>.Continuation) {
         let task = Lane.$current.withValue(.background) {
             Task { [self] in
-                if !isPrepared { await prepareUntilDone() }
+                await prepareUntilDone(prepared)
                 await checkDurability()
                 await checkModel()
                 async let comparisons: Void = reconciler.run()
                 async let channels: Void = followChannels()
+                async let ids: Void = watchIDs()
                 await outbox.run()
-                _ = await (comparisons, channels)
+                _ = await (comparisons, channels, ids)
             }
         }
         background.withLock { $0 = task }

@@ -420,40 +420,52 @@ struct ConcurrentWriterTests {
         "Outbox rows are claimed, settled, put back and revived in any order", .timeLimit(.minutes(5)),
         arguments: StoreSet.allCases)
     func outbox(_ stores: StoreSet) async throws {
-        try await with(stores) { memory, world async throws in
-            let ids = (1...60).map { Int64(1_000_000_000 + $0) }
-            let due = world.stores == .servers ? "now()" : "0"
-            try await world.execute(
-                """
-                INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES
-                \(ids.map { "('events', \($0), \(world.client), \(due))" }.joined(separator: ", "))
-                """)
-            try await sixteen { writer, dice in
-                for round in 0..<12 {
-                    let leases = try await memory.database.write(deadline: .after(.seconds(20))) {
-                        session throws(MemoryError) in
-                        var turn = 0
-                        return try OutboxRepository(session: session).claim(limit: 64, lease: .zero, turn: &turn)
-                    }.shuffled(using: &dice)
-                    // Of rows that another has claimed before, only the fence is wrong.
-                    let stale = ids.shuffled(using: &dice).prefix(20).map {
-                        OutboxRepository.Lease(
-                            collection: "events", key: RecordKey(id: $0, clientID: world.client), fence: 0,
-                            attempts: 0, isStored: false, isShared: false, end: .after(.seconds(30)))
-                    }
-                    let failures = leases.map {
-                        OutboxRepository.Failure(
-                            lease: $0, error: "test", delay: .zero, counts: true, isDead: round % 3 == 0,
-                            isStored: false)
-                    }
-                    try await memory.database.write(deadline: .after(.seconds(20))) { session throws(MemoryError) in
-                        let outbox = OutboxRepository(session: session)
-                        switch (writer + round) % 4 {
-                        case 0: try outbox.complete(stale)
-                        case 1: try outbox.postpone(failures)
-                        case 2: _ = try outbox.enqueueAll()
-                        default: _ = try outbox.retryDead()
-                        }
+        try await TestWorld.with(stores, configure: { $0.postgres.connections = 16 }) { world async throws in
+            // The tables. And then nobody else delivers, and with that removes rows.
+            try await world.withMemory { _ in }
+            try await world.withMemory(failingBy: FaultPlan()) { memory async throws in
+                try await settle(memory, world)
+            }
+            guard stores == .servers else { return }
+            let deadlocks = try await world.execute(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            #expect(deadlocks == [["0"]])
+        }
+    }
+
+    private func settle(_ memory: Memory, _ world: TestWorld) async throws {
+        let ids = (1...60).map { Int64(1_000_000_000 + $0) }
+        let due = world.stores == .servers ? "now()" : "0"
+        try await world.execute(
+            """
+            INSERT INTO memory_outbox (collection, record_id, client_id, due_at) VALUES
+            \(ids.map { "('events', \($0), \(world.client), \(due))" }.joined(separator: ", "))
+            """)
+        try await sixteen { writer, dice in
+            for round in 0..<6 {
+                let leases = try await memory.database.write(deadline: .after(.seconds(20))) {
+                    session throws(MemoryError) in
+                    var turn = 0
+                    return try OutboxRepository(session: session).claim(limit: 64, lease: .zero, turn: &turn)
+                }.shuffled(using: &dice)
+                // Of rows that another has claimed before, only the fence is wrong.
+                let stale = ids.shuffled(using: &dice).prefix(20).map {
+                    OutboxRepository.Lease(
+                        collection: "events", key: RecordKey(id: $0, clientID: world.client), fence: 0,
+                        attempts: 0, isStored: false, isShared: false, end: .after(.seconds(30)))
+                }
+                let failures = leases.map {
+                    OutboxRepository.Failure(
+                        lease: $0, error: "test", delay: .zero, counts: true, isDead: round % 3 == 0,
+                        isStored: false)
+                }
+                try await memory.database.write(deadline: .after(.seconds(20))) { session throws(MemoryError) in
+                    let outbox = OutboxRepository(session: session)
+                    switch (writer + round) % 4 {
+                    case 0: try outbox.complete(stale)
+                    case 1: try outbox.postpone(failures)
+                    case 2: _ = try outbox.enqueueAll()
+                    default: _ = try outbox.retryDead()
                     }
                 }
             }

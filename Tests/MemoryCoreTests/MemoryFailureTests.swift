@@ -161,7 +161,9 @@ struct MemoryFailureTests {
                 let receipt = try await memory.remember("tea at four", client: world.client)
                 let request = RecallRequest(query: "tea", clientID: world.client)
                 let prefix = "\(world.configuration.valkey.keyPrefix):{c\(world.client)}"
-                let keys = ["recall:\(request.fingerprint(memory.cache.ranking))", "generation", "memory:\(receipt.memoryID)"].map {
+                let keys = [
+                    "recall:\(request.fingerprint(memory.cache.ranking))", "generation", "memory:\(receipt.memoryID)",
+                ].map {
                     "\(prefix):\($0)"
                 }
                 for value in [

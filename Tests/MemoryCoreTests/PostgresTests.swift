@@ -24,7 +24,11 @@ struct PostgresTests {
             let conflict = SQL(unsafeText: "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '\(state)'; END $$")
             try await database.write(deadline: soon) { session throws(MemoryError) in
                 try session.execute("INSERT INTO client_profiles (client_id, user_id) VALUES ($1, 'x')", [.int(1)])
-                if tries.withLock({ tries in tries += 1; return tries }) < 8 { try session.script(conflict) }
+                if tries.withLock({ tries in
+                    tries += 1; return tries
+                }) < 8 {
+                    try session.script(conflict)
+                }
             }
             #expect(tries.value == 8)
             #expect(try await world.execute("SELECT count(*) FROM client_profiles") == [["1"]])

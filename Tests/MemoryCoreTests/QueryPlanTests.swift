@@ -79,6 +79,8 @@ struct QueryPlanTests {
             SELECT n % 500 + 1, 'key' || n, '\\x00' FROM generate_series(1, 50000) n
             """, "ANALYZE",
         ] { try await world.execute(statement) }
+        // What autovacuum does in time: the counts may then trust their index.
+        try await world.execute("VACUUM ANALYZE events")
     }
 
     /// Runs statements in a transaction that stores nothing, and answers how each is planned.
@@ -100,7 +102,8 @@ struct QueryPlanTests {
         return plans.value
     }
 
-    @Test("No statement of a request, or of the work between them, reads a large table in full", .timeLimit(.minutes(5)))
+    @Test(
+        "No statement of a request, or of the work between them, reads a large table in full", .timeLimit(.minutes(5)))
     func indexes() async throws {
         try await TestWorld.with { world async throws in
             try await fill(world)
@@ -113,12 +116,22 @@ struct QueryPlanTests {
                 try Self.documents(session)
             }
             #expect(statements.count > 40)
-            for (statement, plan) in statements {
-                for table in Self.large where plan.contains("Seq Scan on \(table)") {
-                    Issue.record("\(table) is read in full:\n\(statement)\n\(plan)")
-                }
+            Self.check(statements, Self.large)
+            // Once a minute the outbox may be read in full: either it is short, or nothing is compared while it is not.
+            let comparisons = try await plans(database) { session throws(MemoryError) in
+                try Self.comparisons(session, first)
             }
+            #expect(comparisons.count >= 12)
+            Self.check(comparisons, Self.large.filter { $0 != "memory_outbox" })
             await database.close()
+        }
+    }
+
+    private static func check(_ statements: [(statement: String, plan: String)], _ tables: [String]) {
+        for (statement, plan) in statements {
+            for table in tables where plan.contains("Seq Scan on \(table)") {
+                Issue.record("\(table) is read in full:\n\(statement)\n\(plan)")
+            }
         }
     }
 
@@ -188,6 +201,9 @@ struct QueryPlanTests {
             OutboxRepository.Failure(
                 lease: held[0], error: "x", delay: .zero, counts: true, isDead: false, isStored: false)
         ])
+    }
+
+    private static func comparisons(_ session: any SQLSession, _ first: Int64) throws(MemoryError) {
         let truth = ReconciliationRepository(session: session)
         for collection in VectorCollection.all {
             _ = try truth.counts(collection)

@@ -44,7 +44,9 @@ struct VectorBlockTests {
 
             func query(_ sql: SQL, _ values: [SQLValue]) throws(MemoryError) -> [SQLRow] {
                 let rows = try base.query(sql, values)
-                guard sql.text(.sqlite).hasPrefix("SELECT id, dense FROM vector_points WHERE client_id") else { return rows }
+                guard sql.text(.sqlite).hasPrefix("SELECT id, dense FROM vector_points WHERE client_id") else {
+                    return rows
+                }
                 watched.reads.withLock { $0 += 1 }
                 let meanwhile = watched.meanwhile.withLock { meanwhile in
                     defer { meanwhile = nil }
@@ -71,7 +73,8 @@ struct VectorBlockTests {
         let record = MemoryRecord(
             MemoryDraft(clientID: client, content: "memory \(id)"), id: id, createdAt: .now)
         return VectorPoint(
-            subject: .record(record), dense: try VectorMath.normalised(dense), sparse: .document(record.content), model: "m")
+            subject: .record(record), dense: try VectorMath.normalised(dense), sparse: .document(record.content),
+            model: "m")
     }
 
     /// The ids that a client's search finds, the nearest first.
@@ -114,7 +117,8 @@ struct VectorBlockTests {
             database.meanwhile.value = {
                 try await store.upsert([try Self.point(3, [1, 0.1])], in: .events, deadline: Self.soon)
                 try await store.delete([1], in: .events, deadline: Self.soon)
-                try await store.upsert([try Self.point(2, [0, 1]), try Self.point(4, [1, 2])], in: .events, deadline: Self.soon)
+                try await store.upsert(
+                    [try Self.point(2, [0, 1]), try Self.point(4, [1, 2])], in: .events, deadline: Self.soon)
                 try await store.delete([4], in: .events, deadline: Self.soon)
             }
             // What was read is the file as it was.

@@ -68,7 +68,9 @@ struct ContractEdgeTests {
         }
     }
 
-    @Test("A batch that says a thing twice keeps what it says last", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
+    @Test(
+        "A batch that says a thing twice keeps what it says last", .timeLimit(.minutes(5)), arguments: StoreSet.allCases
+    )
     func graphBatchTwice(_ stores: StoreSet) async throws {
         try await TestGateway.with(stores) { gateway async throws in
             func node(_ number: Int) -> JSON {
@@ -93,7 +95,9 @@ struct ContractEdgeTests {
     @Test("An import names lines as they stand in the file, blank ones counted", .timeLimit(.minutes(5)))
     func importLines() async throws {
         try await TestGateway.with(.embedded) { gateway async throws in
-            let lines = [#"{"content": "one"}"#, "", "nonsense", #"{"content": ""}"#, "  ", #"{"content": "six"}"#, "{"]
+            let lines = [
+                #"{"content": "one"}"#, "", "nonsense", #"{"content": ""}"#, "  ", #"{"content": "six"}"#, "{",
+            ]
             let reply = try await gateway.post(
                 "\(api)/clients/\(gateway.world.client)/import", lines.joined(separator: "\r\n"),
                 headers: [.contentType: "application/x-ndjson"])
@@ -103,7 +107,9 @@ struct ContractEdgeTests {
         }
     }
 
-    @Test("Reflections and agent memories honour an Idempotency-Key", .timeLimit(.minutes(5)), arguments: StoreSet.allCases)
+    @Test(
+        "Reflections and agent memories honour an Idempotency-Key", .timeLimit(.minutes(5)),
+        arguments: StoreSet.allCases)
     func idempotentKinds(_ stores: StoreSet) async throws {
         try await TestGateway.with(stores) { gateway async throws in
             let client = JSON.int(Int64(gateway.world.client))

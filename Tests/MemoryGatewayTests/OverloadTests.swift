@@ -114,13 +114,13 @@ struct OverloadTests {
             func batch(_ filler: String) -> String {
                 "{\"memories\": [{\"client_id\": \(client), \"content\": \"x\"}], \"filler\": \(filler)}"
             }
-            // Twice its size, in three quarters of the budget.
-            let large = String(repeating: "x", count: 1 << 20)
+            // Three times its size, in three quarters of the budget.
+            let large = String(repeating: "x", count: 900_000)
             #expect(try await gateway.post(api + "/remember/batch", batch("\"\(large)\"")).status == 200)
             let tooLarge = try await gateway.post(api + "/remember/batch", batch("\"\(large + large)\""))
             #expect(tooLarge.status == 503 && tooLarge.json["code"] == "overloaded")
             #expect(tooLarge.json["outcome"] == "not_stored" && tooLarge.headers[.retryAfter] == "1")
-            // Of a tenth of the size, but large when it is built.
+            // Of half the size, but large when it is built.
             let heavy = "[" + Array(repeating: "[[[]]]", count: 60_000).joined(separator: ",") + "]"
             let refused = try await gateway.post(api + "/remember/batch", batch(heavy))
             #expect(refused.status == 503 && refused.json["code"] == "overloaded")

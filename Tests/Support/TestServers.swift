@@ -20,7 +20,9 @@ package final class TestServers: Sendable {
 
     /// What can be done to a server.
     package enum Verb: String, Sendable {
-        case start, stop, kill, pause, resume
+        case start, stop, kill, pause, resume, promote
+        /// A new PostgreSQL becomes a standby of another, and starts.
+        case follow
     }
 
     struct Failure: Error, CustomStringConvertible {
@@ -43,8 +45,8 @@ package final class TestServers: Sendable {
 
     /// Does something to a server, and answers its port.
     @discardableResult
-    package func perform(_ verb: Verb, _ name: Name) async throws -> Int {
-        try await blocking { try self.control.withLock { try $0.perform(verb, name) } }
+    package func perform(_ verb: Verb, _ name: Name, of other: Name? = nil) async throws -> Int {
+        try await blocking { try self.control.withLock { try $0.perform(verb, name, of: other) } }
     }
 
     /// The port of a server, which is started when it is asked for first.
@@ -54,9 +56,12 @@ package final class TestServers: Sendable {
 }
 
 extension TestServers.Control {
-    fileprivate mutating func perform(_ verb: TestServers.Verb, _ name: TestServers.Name) throws -> Int {
+    fileprivate mutating func perform(
+        _ verb: TestServers.Verb, _ name: TestServers.Name, of other: TestServers.Name? = nil
+    ) throws -> Int {
         try launch()
-        let order = #"{"do": "\#(verb.rawValue)", "server": "\#(name.text)"}"# + "\n"
+        let of = other.map { #", "of": "\#($0.text)""# } ?? ""
+        let order = #"{"do": "\#(verb.rawValue)", "server": "\#(name.text)"\#(of)}"# + "\n"
         try input.fileHandleForWriting.write(contentsOf: Data(order.utf8))
         let line = try output.readLine()
         guard let answer = try JSONSerialization.jsonObject(with: line) as? [String: Any],

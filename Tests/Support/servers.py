@@ -6,7 +6,8 @@ Qdrant engine (PyPI's qdrant-edge-py, behind qdrant_front.py).
   servers.py control           obeys JSON lines on standard input, for the tests; stops all when the input ends
 
 A control line is {"do": VERB, "server": NAME}; the answer is one line, {"port": N} or {"error": TEXT}.
-Verbs: start, kill (-9), stop, pause (SIGSTOP), resume (SIGCONT). A name is postgres, valkey or qdrant, with any suffix
+Verbs: start, kill (-9), stop, pause (SIGSTOP), resume (SIGCONT), follow (a new PostgreSQL becomes a standby of the one that
+"of" names, and starts), promote (a standby takes over). A name is postgres, valkey or qdrant, with any suffix
 after a hyphen for one more of the kind (qdrant-2). A server that was stopped starts again on its port with its data.
 QDRANT_URL, when set, is used instead of a Qdrant of our own.
 """
@@ -120,7 +121,7 @@ class Server:
 
 
 class Postgres(Server):
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, primary=None):
         super().__init__(name, folder)
         found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda p: int(p.split("/")[4]))
         if not found:
@@ -130,9 +131,17 @@ class Postgres(Server):
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
             self.prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-        subprocess.run(self.prefix + [f"{self.bin}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust",
-                                      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
-                       check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        if primary is None:
+            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        else:
+            self.run("pg_basebackup", "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres", "-D", self.data, "-R", "-X",
+                     "stream", "-c", "fast", "--no-sync")
+
+    def run(self, program, *arguments):
+        subprocess.run(self.prefix + [f"{self.bin}/{program}", *arguments], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+    def promote(self):
+        self.run("pg_ctl", "promote", "-w", "-D", self.data)
 
     def command(self):
         return self.prefix + [f"{self.bin}/postgres", "-D", self.data, "-p", str(self.port), "-k", self.folder,
@@ -177,7 +186,10 @@ class Servers:
             self.all[name] = KINDS[name.split("-")[0]](name, os.path.join(self.root, name))
         return self.all[name]
 
-    def do(self, verb, name):
+    def do(self, verb, name, of=None):
+        if verb == "follow":
+            self.all[name] = Postgres(name, os.path.join(self.root, name), self.get(of))
+            verb = "start"
         server = self.get(name)
         if verb == "start":
             server.start()
@@ -185,6 +197,8 @@ class Servers:
             server.stop()
         elif verb == "kill":
             server.end(signal.SIGKILL)
+        elif verb == "promote":
+            server.promote()
         elif verb in ("pause", "resume"):
             server.send(signal.SIGSTOP if verb == "pause" else signal.SIGCONT)
         else:
@@ -201,7 +215,7 @@ def control(servers):
     for line in sys.stdin:
         try:
             order = json.loads(line)
-            answer = {"port": servers.do(order["do"], order["server"])}
+            answer = {"port": servers.do(order["do"], order["server"], order.get("of"))}
         except Exception as e:
             answer = {"error": str(e)}
         print(json.dumps(answer), flush=True)

@@ -13,3 +13,6 @@ CREATE TABLE document_remnants (
     due_at      INTEGER NOT NULL,
     PRIMARY KEY (document_id, generation)
 ) STRICT;
+
+-- A plan's schedules, also when the plan goes.
+CREATE INDEX scheduler_runs_plan_id ON scheduler_runs (plan_id);

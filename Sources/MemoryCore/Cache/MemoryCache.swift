@@ -7,8 +7,8 @@ import Synchronization
 /// Every client has a generation: a random number under a key of its own. A recall is kept together with the generation
 /// that was read before it was computed, and counts only while that is still the client's generation; each write sets a
 /// new one before it is answered. Random numbers, not a counter: a counter that was evicted or lost in a crash would
-/// count through numbers that old entries know. For the same reason an entry also names the life of the server in which
-/// it was written.
+/// count through numbers that old entries know. For the same reason an entry also names the history of the server in which
+/// it was written, and that of the primary store: either may have lost its last writes, and go on from before them.
 ///
 /// When a new generation cannot be set, this gateway trusts no recall of that client, and no copy of its records, until it
 /// could; the outbox goes on trying for the sake of the other gateways.
@@ -19,6 +19,8 @@ final class MemoryCache: Sendable {
     private let prefix: String
     /// What decides about the order of answers beside the request: the model and the weights.
     let ranking: String
+    /// Names the history of the records; nil while nobody knows.
+    private let lineage: @Sendable () -> UInt64?
     private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
@@ -28,9 +30,10 @@ final class MemoryCache: Sendable {
     private let localWrites = Mutex([UInt32](repeating: 0, count: 1024))
 
     init(
-        _ store: any ShortTermStore, prefix: String, ranking: String, budgets: MemoryConfiguration.Budgets,
-        surroundings: any Surroundings
+        _ store: any ShortTermStore, prefix: String, ranking: String, lineage: @escaping @Sendable () -> UInt64?,
+        budgets: MemoryConfiguration.Budgets, surroundings: any Surroundings
     ) {
+        self.lineage = lineage
         self.store = store
         self.prefix = prefix
         self.ranking = ranking
@@ -204,7 +207,7 @@ final class MemoryCache: Sendable {
                 [generationEntry(clientID, onlyIfAbsent: found.values[0] == nil)], deadline: deadline)
             return .miss(nil)
         }
-        let tag = Self.tag(epoch: found.epoch, generation: generation)
+        guard let tag = tag(found.epoch, generation) else { return .miss(nil) }
         guard let bytes = found.values[1], let entry = CacheEnvelope.open(bytes, clientID: clientID, key: key),
             entry.tag == tag, entry.payload.count >= 8
         else { return .miss(Ticket(key: key, tag: tag)) }
@@ -212,11 +215,9 @@ final class MemoryCache: Sendable {
         return .hit(EncodedHits(count: count, json: Array(entry.payload.dropFirst(8))))
     }
 
-    /// What a value must have been kept under to count: the life of the store in which it was written, because another
-    /// life may have lost that it was removed; and, where it answers a recall, the client's generation.
-    private static func tag(epoch: String, generation: UInt64 = 0) -> UInt64 {
-        UInt64(sha256(epoch).prefix(8)) ^ generation
-    }
+    /// What a value must have been kept under to count: the histories of both stores, because another history may have lost
+    /// that it was removed; and, where it answers a recall, the client's generation. Nil while nobody knows the primary store's.
+    private func tag(_ epoch: UInt64, _ generation: UInt64 = 0) -> UInt64? { lineage().map { $0 ^ epoch ^ generation } }
 
     /// Keeps an answer, for as long as none of its memories expires, and the vector of its question if that is new.
     func keep(
@@ -246,8 +247,7 @@ final class MemoryCache: Sendable {
 
     /// None, while nobody knows in which life of the store they would be written.
     private func copies(of records: [MemoryRecord]) -> [ShortTermEntry] {
-        guard !records.isEmpty, let epoch = store.epoch else { return [] }
-        let tag = Self.tag(epoch: epoch)
+        guard !records.isEmpty, let epoch = store.epoch, let tag = tag(epoch) else { return [] }
         return records.map { record in
             let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
             let value = CacheEnvelope.seal(record.encoded, clientID: record.clientID, key: key, tag: tag)
@@ -258,9 +258,9 @@ final class MemoryCache: Sendable {
     /// Records that are kept here; for when the primary store does not answer.
     func records(_ keys: [RecordKey], deadline: Deadline) async -> [MemoryRecord] {
         guard !keys.isEmpty, !distrust.withLock({ distrust in keys.contains { distrust.contains($0.clientID) } }),
-            let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: budgets.readCache))
+            let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: budgets.readCache)),
+            let tag = tag(found.epoch)
         else { return [] }
-        let tag = Self.tag(epoch: found.epoch)
         return zip(keys, found.values).compactMap { key, bytes in
             guard let bytes,
                 let entry = CacheEnvelope.open(bytes, clientID: key.clientID, key: recordKey(key)), entry.tag == tag,

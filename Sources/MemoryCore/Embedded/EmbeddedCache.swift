@@ -28,13 +28,13 @@ final class EmbeddedCache: ShortTermStore {
 
     private let entries: Mutex<FairCache<String, String, Entry>>
     /// Another life has another name, as with a server.
-    private let life: String
-    var epoch: String? { life }
+    private let life: UInt64
+    var epoch: UInt64? { life }
     private let surroundings: any Surroundings
 
     init(maxBytes: Int, surroundings: any Surroundings = SystemSurroundings()) {
         entries = Mutex(FairCache(capacity: maxBytes))
-        life = String(surroundings.random())
+        life = surroundings.random()
         self.surroundings = surroundings
     }
 

@@ -174,7 +174,8 @@ final class EmbeddedVectorStore: VectorStore {
     func search(
         _ queries: [VectorQuery], in collection: VectorCollection, deadline: Deadline
     ) async throws(MemoryError) -> [VectorAnswer] {
-        let places = Set(queries.filter { $0.dense != nil }.map { Place(clientID: $0.clientID, collection: collection) })
+        let places = Set(
+            queries.filter { $0.dense != nil }.map { Place(clientID: $0.clientID, collection: collection) })
         // Before the file is read, so that nothing is missed that is written from then on.
         let readings = blocks.withLock { blocks in
             var readings: [Place: Int] = [:]

@@ -17,6 +17,18 @@ final class SQLiteDatabase: SQLDatabase {
 
     private static let maxWaiting = 2048
 
+    private let folder: String
+    /// How many writes the disk has refused since it took one.
+    private let refused = Atomic<Int>(0)
+
+    /// After so many refusals in a row the file counts as one that takes no writes.
+    private static let mostRefused = 3
+    /// With less space than this it is not tried whether it takes them again.
+    private static let leastSpace = 1 << 20
+
+    /// A file that was restored from a copy lacks the last rows, and nobody else has it open: each opening is a new history.
+    let lineage: UInt64? = UInt64.random(in: .min ... .max)
+
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
     private static let checkedBytes: Int64 = 32 << 20
 
@@ -27,6 +39,7 @@ final class SQLiteDatabase: SQLDatabase {
     init(path: String, outage: Outage = .silent) throws(MemoryError) {
         self.outage = outage
         let lock = try FileLock(path: path)
+        folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         var configuration = Configuration()
         configuration.busyMode = .timeout(5)
         // Searches hold six at most: two for each collection. The others never wait for them.
@@ -87,18 +100,24 @@ final class SQLiteDatabase: SQLDatabase {
     ) async throws(MemoryError) -> Value {
         do throws(MemoryError) {
             return try await noting(writing: true) { () throws(MemoryError) in
-                try await waiting(until: deadline, once: .endsUnknown) { [pool, texts] call, leave in
+                try await waiting(until: deadline, once: .endsUnknown) { [pool, texts, self] call, leave in
                     pool.asyncWriteWithoutTransaction { database in
                         leave()
                         guard call.begin() else { return }
                         call.finish(
                             Result { () throws(MemoryError) in
+                                let changes = database.totalChangesCount
                                 do {
-                                    return try Self.inTransaction(database, durable: durable) {
+                                    let value = try Self.inTransaction(database, durable: durable) {
                                         try Self.perform(body, SQLiteSession(database, texts), deadline)
                                     }
+                                    // One that changed nothing did not need the disk.
+                                    if database.totalChangesCount != changes { self.refused.store(0, ordering: .relaxed) }
+                                    return value
                                 } catch {
-                                    throw SQLiteError.translate(error)
+                                    let error = SQLiteError.translate(error)
+                                    if error.code == .unavailable { self.refused.add(1, ordering: .relaxed) }
+                                    throw error
                                 }
                             })
                     }
@@ -125,6 +144,22 @@ final class SQLiteDatabase: SQLDatabase {
             begin(call) { [self] in queued.wrappingSubtract(1, ordering: .relaxed) }
             return true
         }
+    }
+
+    /// A full disk refuses writes and serves reads. After some refusals this tries by itself, on the first page: whoever asks
+    /// here may keep all other writes away until it succeeds.
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {
+        guard refused.load(ordering: .relaxed) >= Self.mostRefused else { return }
+        let space = try? FileManager.default.attributesOfFileSystem(forPath: folder)[.systemFreeSize] as? Int
+        guard (space ?? 0) >= Self.leastSpace else { throw .readOnly(.sqlite, "the disk is full") }
+        do throws(MemoryError) {
+            try await write(deadline: deadline) { session throws(MemoryError) in
+                try session.script("PRAGMA user_version = 0")
+            }
+        } catch {
+            throw .readOnly(.sqlite, error.debugDescription)
+        }
+        refused.store(0, ordering: .relaxed)
     }
 
     /// Counts and tells what the file is at fault for.

@@ -30,6 +30,8 @@ public struct MemoryError: Error, Sendable {
         public static let overloaded = Code("overloaded")
         /// A store cannot be reached, is overloaded, or refuses to serve.
         public static let unavailable = Code("unavailable")
+        /// There is no number left to give to a new record: a person must make the column wider.
+        public static let idsExhausted = Code("ids_exhausted")
         /// A deadline passed.
         public static let timeout = Code("timeout")
         /// The settings are wrong: nothing can be done until a person changes them.
@@ -135,6 +137,19 @@ extension MemoryError {
         let message = store.isPrimary ? "Primary storage unavailable, please retry" : "\(store) is unavailable"
         return MemoryError(
             .unavailable, message, store: store, driverCode: driverCode, detail: detail, isRetriable: true)
+    }
+
+    /// The driver code of a store that is there and takes no writes, as PostgreSQL says it.
+    static let readOnlyCode = "25006"
+
+    /// The driver code of a refusal to write behind a commit that waits for its standby.
+    static let standbyMissingCode = "standby missing"
+
+    /// Whether the store is there and takes no writes.
+    var isReadOnly: Bool { driverCode == Self.readOnlyCode }
+
+    static func readOnly(_ store: Store, _ detail: String) -> MemoryError {
+        .unavailable(store, detail, driverCode: readOnlyCode)
     }
 
     static func timeout(_ store: Store, _ detail: String) -> MemoryError {

@@ -14,7 +14,8 @@ final class CacheOutbox: Sendable {
     private let database: any SQLDatabase
     private let cache: MemoryCache
     private let erasures: Erasures
-    private let logger: Logger
+    private let erasing: Outage
+    private let telling: Outage
     private let surroundings: any Surroundings
 
     init(
@@ -24,7 +25,8 @@ final class CacheOutbox: Sendable {
         self.database = database
         self.cache = cache
         self.erasures = erasures
-        self.logger = logger
+        erasing = Outage("Erasing from short-term memory", logger: logger, surroundings: surroundings)
+        telling = Outage("Telling the caches", logger: logger, surroundings: surroundings)
         self.surroundings = surroundings
     }
 
@@ -45,8 +47,9 @@ final class CacheOutbox: Sendable {
     func look(_ report: (OutboxRepository.Lease, MemoryError?) -> Void) async -> Bool {
         do throws(MemoryError) {
             try await erasures.deliver()
+            erasing.succeeded()
         } catch {
-            logger.debug("Erasures are owed, or not known", metadata: [LogKey.error: "\(error.debugDescription)"])
+            erasing.failed(error)
         }
         do throws(MemoryError) {
             guard await cache.canWrite() else { return false }
@@ -54,12 +57,13 @@ final class CacheOutbox: Sendable {
                 session throws(MemoryError) in
                 try OutboxRepository(session: session).claimStored(limit: Self.batch, lease: Self.lease)
             }
+            telling.succeeded()
             guard !leases.isEmpty else { return false }
             let error = await cache.drop(leases)
             for lease in leases { report(lease, error) }
             return error == nil && leases.count == Self.batch
         } catch {
-            logger.debug("Caches could not be told", metadata: [LogKey.error: "\(error.debugDescription)"])
+            telling.failed(error)
             return false
         }
     }

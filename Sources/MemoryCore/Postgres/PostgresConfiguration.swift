@@ -1,7 +1,7 @@
 /// How to reach PostgreSQL, and how long to wait for it.
 public struct PostgresConfiguration: Sendable {
     /// A connection URI (`postgres://user:password@host:5432/database?sslmode=verify-full`). When set, the five below are
-    /// ignored.
+    /// ignored. Of several hosts with commas between, the one that is the primary is used.
     public var url: Secret?
     /// The server's name or address.
     public var host = "127.0.0.1"

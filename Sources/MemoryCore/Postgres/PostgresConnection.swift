@@ -2,20 +2,63 @@
 final class PostgresConnection: SQLSession {
     let dialect = SQLDialect.postgres
 
-    private let handle: PostgresHandle
+    private var handle: PostgresHandle
     private var known: [SQL: Form] = [:]
     /// When everything that this connection is asked now must be done.
     var deadline: Deadline
-    /// The server's life between two crashes, in which a transaction's id is given once: a crash, and nothing else, resets
-    /// its statistics.
-    let life: String?
+    /// What the server said of itself.
+    let greeting: PostgresGreeting
+    /// The term of the cluster in which the server was good.
+    let term: Int
+    private let freshUntil = Deadline.after(.seconds(1))
 
-    init(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) {
-        self.handle = try PostgresHandle.open(
-            configuration, deadline: deadline.capped(at: configuration.connectTimeout))
+    /// Connects to the best server that answers in time.
+    init(
+        _ configuration: PostgresConfiguration, _ cluster: PostgresCluster, deadline: Deadline
+    ) throws(MemoryError) {
+        let limit = deadline.capped(at: configuration.connectTimeout)
+        let race = PostgresRace(
+            configuration: configuration, hosts: try cluster.addresses(deadline: limit), seen: cluster.history,
+            acceptsReadOnly: !cluster.hosts.areSeveral)
+        let best = try race.run(deadline: limit)
+        guard let greeting = try best.end?.get(), let handle = best.take() else {
+            throw .badReply(.postgres, "no greeting")
+        }
+        self.greeting = greeting
+        term = try cluster.take(greeting, at: best.host)
+        self.handle = consume handle
         self.deadline = deadline
-        let lives = try handle.runScript("SELECT pg_stat_get_bgwriter_stat_reset_time()::text", deadline)
-        life = lives.rows.first?.optionalText(0)
+        guard cluster.hosts.areSeveral else { return }
+        self.handle.isForsaken = { [cluster, configuration, term, greeting] silences in
+            if cluster.term != term { return true }
+            // Two seconds: long enough for a slow statement, short enough for a server that is frozen.
+            guard silences % 4 == 0 else { return false }
+            return Self.isFollowed(greeting, configuration, cluster)
+        }
+    }
+
+    /// Whether another server has taken over meanwhile; then connections to this one end.
+    private static func isFollowed(
+        _ greeting: PostgresGreeting, _ configuration: PostgresConfiguration, _ cluster: PostgresCluster
+    ) -> Bool {
+        let deadline = Deadline.after(.milliseconds(500))
+        do throws(MemoryError) {
+            let race = PostgresRace(
+                configuration: configuration, hosts: try cluster.addresses(deadline: deadline), seen: cluster.history,
+                acceptsReadOnly: false)
+            let best = try race.run(deadline: deadline)
+            guard let other = try best.end?.get(), greeting.isOlder(than: other.history) else { return false }
+            _ = try cluster.take(other, at: best.host)
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    /// Whether to connect again before the next use: another server is the right one, or this one was a standby a second
+    /// ago and may not be one any more.
+    func isOutdated(in cluster: PostgresCluster) -> Bool {
+        term != cluster.term || (greeting.isStandby && freshUntil.hasPassed)
     }
 
     var isUsable: Bool { handle.isUsable }
@@ -74,7 +117,19 @@ final class PostgresConnection: SQLSession {
         return try row.text(0)
     }
 
-    func commit() throws(MemoryError) { _ = try handle.runScript("COMMIT", deadline) }
+    /// Commits.
+    ///
+    /// - Returns: whether the server had nothing to warn of: a wait for the standby that was cancelled ends with a warning,
+    ///   and the transaction is stored here, but perhaps nowhere else.
+    func commit() throws(MemoryError) -> Bool {
+        let before = handle.warnings
+        let result = try handle.runScript("COMMIT", deadline)
+        // A transaction that had failed is rolled back without an error.
+        guard !result.isRollback else {
+            throw .unavailable(.postgres, "the transaction had failed", driverCode: "25P02")
+        }
+        return handle.warnings == before
+    }
 
     /// Ends a failed transaction; false when the connection is of no more use.
     func rollback() -> Bool {

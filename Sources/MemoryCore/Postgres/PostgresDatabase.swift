@@ -28,12 +28,14 @@ final class PostgresDatabase: SQLDatabase {
 
     private let configuration: PostgresConfiguration
     private let gate = ReconnectGate()
+    private let cluster: PostgresCluster
     private let state: Mutex<State>
     private let waking = DispatchSemaphore(value: 0)
     private let breaker: CircuitBreaker
 
     init(_ configuration: PostgresConfiguration, outage: Outage = .silent) throws(MemoryError) {
         self.configuration = configuration
+        cluster = PostgresCluster(configuration)
         state = Mutex(State(jobs: PostgresJobs(connections: configuration.connections)))
         breaker = CircuitBreaker(.postgres, outage: outage)
         for _ in 0..<configuration.connections {
@@ -58,7 +60,7 @@ final class PostgresDatabase: SQLDatabase {
     // MARK: The threads
 
     private func serve() {
-        let worker = Worker(configuration, gate)
+        let worker = Worker(configuration, cluster, gate)
         var finished: Lane?
         while let (job, lane) = next(after: finished) {
             job.run(worker)
@@ -133,6 +135,16 @@ final class PostgresDatabase: SQLDatabase {
     }
 
     // MARK: SQLDatabase
+
+    var lineage: UInt64? { cluster.lineage }
+
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {
+        try await read(deadline: deadline) { session throws(MemoryError) in
+            let setting = try session.query("SELECT current_setting('transaction_read_only')", []).first
+            guard setting?.optionalText(0) == "on" else { return }
+            throw .readOnly(.postgres, "a standby, or default_transaction_read_only is on")
+        }
+    }
 
     func read<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value

@@ -11,6 +11,10 @@ enum PostgresError {
             return MemoryError(
                 .timeout, "The deadline passed while waiting for postgres", store: .postgres, driverCode: state,
                 detail: message, isRetriable: true)
+        case "2200H":
+            return MemoryError(
+                .idsExhausted, "The primary store has no ids left, and cannot store anything new", store: .postgres,
+                driverCode: state, detail: message)
         case "23503":
             return MemoryError(.unprocessable, "It refers to something that does not exist", driverCode: state)
         case "23505":

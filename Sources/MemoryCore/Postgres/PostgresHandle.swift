@@ -6,24 +6,35 @@ import Glibc
 /// Everything that touches libpq's pointers is here. A handle belongs to one thread.
 @safe struct PostgresHandle: ~Copyable {
     private let connection: OpaquePointer
+    /// How many warnings the server gave on this connection.
+    private let warned: UnsafeMutablePointer<Int>
+    /// Asked again and again while an answer is waited for, with how often that was: whether to wait no more.
+    var isForsaken: ((_ silences: Int) -> Bool)?
 
-    deinit { unsafe PQfinish(connection) }
+    /// How often ``isForsaken`` is asked.
+    static let silence: Duration = .milliseconds(500)
 
-    /// Connects, or throws what the server said.
-    static func open(_ configuration: PostgresConfiguration, deadline: Deadline) throws(MemoryError) -> PostgresHandle {
-        let parameters = parameters(configuration) + (try addresses(configuration, deadline))
-        let handle = try start(parameters)
-        // Until it is connected errors come with their SQLSTATE, whatever language the server speaks.
-        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_VERBOSE)
-        try handle.finishConnecting(deadline)
-        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_DEFAULT)
-        unsafe PQsetnonblocking(handle.connection, 1)
-        // The default processor prints what servers say to standard error.
-        unsafe PQsetNoticeProcessor(handle.connection, { _, _ in }, nil)
-        return handle
+    deinit {
+        unsafe PQfinish(connection)
+        unsafe warned.deallocate()
     }
 
-    private init(takingOwnershipOf connection: OpaquePointer) { unsafe self.connection = connection }
+    private init(takingOwnershipOf connection: OpaquePointer) {
+        unsafe self.connection = connection
+        unsafe warned = .allocate(capacity: 1)
+        unsafe warned.initialize(to: 0)
+        // The default receiver prints what servers say to standard error.
+        _ = unsafe PQsetNoticeReceiver(
+            connection,
+            { count, notice in
+                guard let severity = unsafe PQresultErrorField(notice, Int32(UInt8(ascii: "V"))),
+                    unsafe strcmp(severity, "WARNING") == 0
+                else { return }
+                unsafe count?.assumingMemoryBound(to: Int.self).pointee += 1
+            }, warned)
+    }
+
+    var warnings: Int { unsafe warned.pointee }
 
     /// How long a transaction may wait for its gateway, which never leaves one waiting: past it the gateway is gone, and
     /// what it had locked, such as an idempotency key, is free for the retry.
@@ -55,33 +66,21 @@ import Glibc
         return parameters
     }
 
-    /// The host with its addresses, where it is one name: libpq would look it up itself, without a deadline. It still
-    /// checks a certificate by the name.
-    private static func addresses(
-        _ configuration: PostgresConfiguration, _ deadline: Deadline
-    ) throws(MemoryError) -> [(String, String)] {
-        guard let host = configuration.url.map(host) ?? configuration.host, NameResolver.isName(host) else { return [] }
-        let addresses = try NameResolver.shared.addresses(of: host, for: .postgres, deadline: deadline)
-        return [
-            ("host", addresses.map { _ in host }.joined(separator: ",")),
-            ("hostaddr", addresses.joined(separator: ",")),
-        ]
-    }
+    // MARK: Connecting
 
-    /// The host of a URI; nil when it has none, or names an address beside it.
-    private static func host(_ url: Secret) -> String? {
-        let options = unsafe PQconninfoParse(url.revealed, nil)
-        defer { unsafe PQconninfoFree(options) }
-        var host: String?
-        var next = unsafe options
-        while let option = unsafe next, let keyword = unsafe option.pointee.keyword {
-            if let value = unsafe option.pointee.val, value.pointee != 0 {
-                if unsafe strcmp(keyword, "hostaddr") == 0 { return nil }
-                if unsafe strcmp(keyword, "host") == 0 { host = unsafe String(cString: value) }
-            }
-            unsafe next = option + 1
-        }
-        return host
+    static let readable = Int16(POLLIN)
+    static let writable = Int16(POLLOUT)
+
+    /// Begins to connect to an address; the socket is ``writable`` when it can go on.
+    static func begin(
+        _ configuration: PostgresConfiguration, at host: PostgresHost
+    ) throws(MemoryError) -> PostgresHandle {
+        // A later value takes the place of an earlier one, also of those in the URL.
+        let handle = try start(parameters(configuration) + host.parameters)
+        // Until it is connected errors come with their SQLSTATE, whatever language the server speaks.
+        unsafe PQsetErrorVerbosity(handle.connection, PQERRORS_VERBOSE)
+        guard unsafe PQstatus(handle.connection) != CONNECTION_BAD else { throw handle.lost() }
+        return handle
     }
 
     private static func start(_ parameters: [(String, String)]) throws(MemoryError) -> PostgresHandle {
@@ -97,18 +96,48 @@ import Glibc
         return unsafe PostgresHandle(takingOwnershipOf: connection)
     }
 
-    private func finishConnecting(_ deadline: Deadline) throws(MemoryError) {
-        guard unsafe PQstatus(connection) != CONNECTION_BAD else { throw lost() }
-        var events = Int16(POLLOUT)
-        while true {
-            try wait(events, deadline)
-            switch unsafe PQconnectPoll(connection) {
-            case PGRES_POLLING_OK: return
-            case PGRES_POLLING_READING: events = Int16(POLLIN)
-            case PGRES_POLLING_WRITING: events = Int16(POLLOUT)
-            default: throw lost()
-            }
+    /// Goes on connecting, without waiting.
+    ///
+    /// - Returns: what the socket must be ready for before it goes on; nil once it is connected.
+    func connectStep() throws(MemoryError) -> Int16? {
+        switch unsafe PQconnectPoll(connection) {
+        case PGRES_POLLING_READING: return Self.readable
+        case PGRES_POLLING_WRITING: return Self.writable
+        case PGRES_POLLING_OK:
+            unsafe PQsetErrorVerbosity(connection, PQERRORS_DEFAULT)
+            unsafe PQsetnonblocking(connection, 1)
+            return nil
+        default: throw lost()
         }
+    }
+
+    var socket: Int32 { unsafe PQsocket(connection) }
+
+    /// Which of these sockets are ready for what they wait for; none when the deadline has passed.
+    static func ready(
+        _ waits: [(socket: Int32, events: Int16)], _ deadline: Deadline
+    ) throws(MemoryError) -> [Bool] {
+        var descriptors = waits.map { unsafe pollfd(fd: $0.socket, events: $0.events, revents: 0) }
+        let ready = unsafe poll(&descriptors, nfds_t(descriptors.count), deadline.remainingMilliseconds)
+        guard ready >= 0 || errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
+        return unsafe descriptors.map { unsafe ready > 0 && $0.revents != 0 }
+    }
+
+    /// Sends a text of one statement, as far as that goes without waiting.
+    func send(_ sql: String) throws(MemoryError) {
+        guard unsafe PQsendQuery(connection, sql) == 1, unsafe PQflush(connection) >= 0 else { throw lost() }
+    }
+
+    /// Takes in what has arrived of the answer to ``send(_:)``, without waiting.
+    ///
+    /// - Returns: whether that is all of it.
+    func receive(_ answer: inout PostgresResult?) throws(MemoryError) -> Bool {
+        guard unsafe PQconsumeInput(connection) == 1, unsafe PQflush(connection) >= 0 else { throw lost() }
+        while unsafe PQisBusy(connection) == 0 {
+            guard let pointer = unsafe PQgetResult(connection) else { return true }
+            answer = try unsafe PostgresResultHandle(takingOwnershipOf: pointer).outcome().get()
+        }
+        return false
     }
 
     /// The error of a connection that is gone.
@@ -125,21 +154,27 @@ import Glibc
 
     /// Waits until the socket is ready. Connect success proves nothing, so each wait has the deadline.
     private func wait(_ events: Int16, _ deadline: Deadline) throws(MemoryError) {
-        let socket = unsafe PQsocket(connection)
         guard socket >= 0 else { throw lost() }
         let start = Pulse.now
+        var silences = 0
         while true {
             var descriptor = pollfd(fd: socket, events: events, revents: 0)
-            let ready = unsafe poll(&descriptor, 1, deadline.remainingMilliseconds)
+            let limit = isForsaken == nil ? deadline : deadline.capped(at: Self.silence)
+            let ready = unsafe poll(&descriptor, 1, limit.remainingMilliseconds)
             if ready > 0 { return }
-            if ready == 0 {
-                // It looks once more where the process itself was held up.
-                guard deadline.hasPassed else { continue }
+            guard ready == 0 || errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
+            guard ready == 0 else { continue }
+            // It looks once more where the process itself was held up.
+            if deadline.hasPassed {
                 var error = MemoryError.timeout(.postgres, "no answer before the deadline")
                 error.isOwnDelay = deadline.wasHeldUp || Pulse.now - start < Self.fairTime
                 throw error
             }
-            guard errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
+            guard limit.hasPassed else { continue }
+            silences += 1
+            guard isForsaken?(silences) != true else {
+                throw .unavailable(.postgres, "another server has taken over", driverCode: "08006")
+            }
         }
     }
 
@@ -235,6 +270,8 @@ import Glibc
 struct PostgresResult: Sendable {
     let rows: [SQLRow]
     let affected: Int
+    /// Whether it was the end of a transaction, and nothing of that was stored.
+    var isRollback = false
 }
 
 /// The one owner of a libpq result.
@@ -248,7 +285,7 @@ struct PostgresResult: Sendable {
     func outcome() -> Result<PostgresResult, MemoryError> {
         switch unsafe PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY, PGRES_SINGLE_TUPLE:
-            return .success(PostgresResult(rows: rows(), affected: affected()))
+            return .success(PostgresResult(rows: rows(), affected: affected(), isRollback: isRollback))
         default:
             return .failure(error())
         }
@@ -261,6 +298,8 @@ struct PostgresResult: Sendable {
         }
         return unsafe PostgresError.translate(state: String(cString: state), message: message ?? "")
     }
+
+    private var isRollback: Bool { unsafe strcmp(PQcmdStatus(result), "ROLLBACK") == 0 }
 
     private func affected() -> Int { unsafe Int(String(cString: PQcmdTuples(result))) ?? 0 }
 

@@ -4,12 +4,14 @@ extension PostgresDatabase {
     /// One thread's connection, and the rules of what may be tried again on it.
     final class Worker {
         private let configuration: PostgresConfiguration
+        private let cluster: PostgresCluster
         private let gate: ReconnectGate
         private var connection: PostgresConnection?
         var deadline = Deadline.after(.zero)
 
-        init(_ configuration: PostgresConfiguration, _ gate: ReconnectGate) {
+        init(_ configuration: PostgresConfiguration, _ cluster: PostgresCluster, _ gate: ReconnectGate) {
             self.configuration = configuration
+            self.cluster = cluster
             self.gate = gate
         }
 
@@ -73,7 +75,7 @@ extension PostgresDatabase {
                 case "40001", "40P01":
                     conflicts += 1
                     return true
-                case "08006", "57P01", "57P02", "57P03", "25P03":
+                case "08006", "57P01", "57P02", "57P03", "25P03", MemoryError.readOnlyCode:
                     losses += 1
                     return losses == 1
                 default: return false
@@ -94,71 +96,117 @@ extension PostgresDatabase {
             let transaction: String
             let value: Value
             do {
+                if durable { try checkWaitingCommit(connection) }
                 transaction = try connection.begin(durable: durable)
                 value = try body(connection)
             } catch {
                 settle(after: error)
                 throw error
             }
+            let isEverywhere: Bool
             do {
-                try connection.commit()
-                return value
+                connection.deadline = connection.deadline.capped(at: Self.commitTime)
+                isEverywhere = try connection.commit()
             } catch {
                 settle(after: error)
                 // An error that the server itself gave for COMMIT is an answer: it rolled back.
                 if self.connection != nil, error.code != .timeout { throw error }
-                try confirmCommit(transaction, connection.life, error)
+                try confirmCommit(transaction, connection.greeting.life, durable: durable, error)
                 return value
             }
+            guard isEverywhere else { throw Self.perhapsHereAlone }
+            return value
         }
 
-        /// Asks on a new connection what became of a transaction whose COMMIT was not answered.
-        ///
-        /// After a crash the ids of transactions that left no trace are given again: then a commit may be another's.
+        /// How long COMMIT is waited for, however long the rest may take: only one that waits for its standby takes longer.
+        private static let commitTime: Duration = .seconds(10)
+
+        private static var perhapsHereAlone: MemoryError {
+            var error = MemoryError.unavailable(
+                .postgres, "committed with a warning: perhaps not on the standby", driverCode: "01000")
+            error.outcome = .unknown
+            return error
+        }
+
+        // MARK: Commits without an answer
+
+        /// Asks on a new connection what became of a transaction whose COMMIT was not answered. It is never cancelled: that
+        /// would make a wait for the standby a success.
         ///
         /// - Throws: the error, with the outcome `not_stored` when it was rolled back, `unknown` when nobody can tell.
         private func confirmCommit(
-            _ transaction: String, _ life: String?, _ cause: MemoryError
+            _ transaction: String, _ life: String?, durable: Bool, _ cause: MemoryError
         ) throws(MemoryError) {
             var error = cause
+            error.outcome = .unknown
+            let commit = PostgresCluster.WaitingCommit(transaction: transaction, life: life)
+            // It may wait for its standby, also where nobody says so in time.
+            if durable, cause.code == .timeout { cluster.note(commit) }
             // The commit may have used up the deadline; its fate is worth a little more.
             deadline = max(deadline, .after(.milliseconds(250)))
             while true {
-                switch fate(of: transaction) {
-                case "committed" where life != nil && connection?.life == life: return
-                case "aborted":
+                let fate = fate(of: transaction)
+                let verdict = fate?.verdict(life: life)
+                if verdict == .committed || verdict == .aborted { cluster.forget(commit) }
+                switch verdict {
+                case .committed where fate?.isReplicated == true && durable:
+                    guard isOnStandby() else { throw error }
+                    return
+                case .committed: return
+                case .aborted:
                     error.outcome = .notStored
                     throw error
-                case "in progress" where !deadline.hasPassed: usleep(5000)
-                default:
-                    error.outcome = .unknown
-                    throw error
+                case .inProgress where !deadline.hasPassed: usleep(5000)
+                case .inProgress, .unknown, nil: throw error
                 }
             }
         }
 
-        private func fate(of transaction: String) -> String? {
-            let rows: [SQLRow]?
+        private func fate(of transaction: String) -> CommitFate? {
             do {
-                rows = try attemptRead { session throws(MemoryError) in
-                    try session.query("SELECT pg_xact_status($1::xid8)", [.text(transaction)])
-                }
+                return try attemptRead { session throws(MemoryError) in try CommitFate(of: transaction, session) }
             } catch {
-                rows = nil
+                return nil
             }
-            return rows?.first?.optionalText(0)
+        }
+
+        /// Whether the standby has what was committed up to now: a transaction that waits for it says so. That another one
+        /// is committed does not: somebody may have ended its wait.
+        private func isOnStandby() -> Bool {
+            guard let connection else { return false }
+            do {
+                _ = try connection.begin(durable: true)
+                _ = try connection.query("SELECT pg_logical_emit_message(true, 'memory-gateway', '')", [])
+                return try connection.commit()
+            } catch {
+                settle(after: error)
+                return false
+            }
+        }
+
+        /// Refuses to write behind a commit that still waits for its standby: it would wait as well, nobody could say what
+        /// became of it, and the server would be left with one more connection in use.
+        private func checkWaitingCommit(_ connection: PostgresConnection) throws(MemoryError) {
+            guard let waiting = cluster.waitingCommit else { return }
+            // Another server, or the same after a crash, knows nothing of it, and may not even know so high an id.
+            guard connection.greeting.life == waiting.life,
+                try CommitFate(of: waiting.transaction, connection).verdict(life: waiting.life) == .inProgress
+            else { return cluster.forget(waiting) }
+            throw .unavailable(
+                .postgres, "a commit waits for the synchronous standby", driverCode: MemoryError.standbyMissingCode)
         }
 
         // MARK: The connection
 
         private func connect() throws(MemoryError) -> PostgresConnection {
+            if connection?.isOutdated(in: cluster) == true { connection = nil }
             if let connection {
                 connection.deadline = deadline
                 return connection
             }
             guard gate.tryEnter() else { throw .unavailable(.postgres, "reconnecting", driverCode: "gate") }
             do {
-                let fresh = try PostgresConnection(configuration, deadline: deadline)
+                let fresh = try PostgresConnection(configuration, cluster, deadline: deadline)
                 gate.succeeded()
                 connection = fresh
                 return fresh
@@ -170,6 +218,7 @@ extension PostgresDatabase {
 
         /// After a failure: rolls back, and lets the connection go unless it is surely in order.
         private func settle(after error: MemoryError) {
+            if error.isReadOnly, let connection { cluster.end(term: connection.term) }
             let isFinal = error.driverCode.map(PostgresError.endsConnection.contains) ?? false
             if isFinal || connection?.rollback() != true { connection = nil }
         }

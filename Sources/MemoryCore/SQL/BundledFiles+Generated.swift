@@ -392,6 +392,11 @@ CREATE TABLE document_remnants (
     due_at      TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (document_id, generation)
 );
+
+-- How many memories there are, which the reconciler asks every minute.
+CREATE INDEX events_memory ON events (id) WHERE event_type LIKE 'memory:%';
+-- A plan's schedules, also when the plan goes.
+CREATE INDEX scheduler_runs_plan_id ON scheduler_runs (plan_id);
 """##),
         BundledFile(
             name: "010_shared_read.sql",
@@ -822,6 +827,9 @@ CREATE TABLE document_remnants (
     due_at      INTEGER NOT NULL,
     PRIMARY KEY (document_id, generation)
 ) STRICT;
+
+-- A plan's schedules, also when the plan goes.
+CREATE INDEX scheduler_runs_plan_id ON scheduler_runs (plan_id);
 """##),
         BundledFile(
             name: "010_shared_read.sql",

@@ -51,12 +51,13 @@ struct ClientRepository {
             INSERT INTO memory_outbox (collection, record_id, client_id, fence)
             SELECT #collection(event_type),
                 id, client_id, #bigint($2) FROM events WHERE client_id = $1 AND #record(event_type)
-            UNION ALL SELECT 'doc_chunks', id, client_id, $2 FROM document_chunks WHERE client_id = $1 ORDER BY 2, 1
+            UNION ALL SELECT 'doc_chunks', c.id, c.client_id, $2 FROM documents d
+            JOIN document_chunks c ON c.document_id = d.id WHERE d.client_id = $1 ORDER BY 2, 1
             ON CONFLICT (collection, record_id) DO UPDATE SET fence = excluded.fence, held_until = #held(memory_outbox),
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
             """, [client, .int(OutboxRepository.newFence())])
         let rows = try session.query(
-            "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 LIMIT $2",
+            "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 AND state = 'pending' LIMIT $2",
             [client, .int(Int64(limit))])
         return try rows.map { row throws(MemoryError) in (try row.text(0), try row.int(1)) }
     }

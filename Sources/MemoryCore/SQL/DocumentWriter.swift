@@ -87,7 +87,8 @@ struct DocumentWriter: Sendable {
             }
             for start in stride(from: 0, to: job.chunks.count, by: DocumentRepository.slice) {
                 let slice = job.chunks[start..<min(start + DocumentRepository.slice, job.chunks.count)]
-                let stored = try await database.write(deadline: deadline, durable: false) { session throws(MemoryError) in
+                let stored = try await database.write(deadline: deadline, durable: false) {
+                    session throws(MemoryError) in
                     try DocumentRepository(session: session).insert(slice, into: staging)
                 }
                 ids += stored

@@ -276,20 +276,21 @@ struct OutboxRepository {
         let isStored: Bool
     }
 
-    /// Sets rows back to be tried again, or marks them dead; rows that changed since are left to whoever changed them.
+    /// Sets rows back to be tried again, or marks them dead; rows that changed since are left to whoever changed them. What
+    /// failed may still be under way until its lease ends; what is stored is not.
     func postpone(_ failures: [Failure]) throws(MemoryError) {
         for failure in failures.sorted(by: { $0.lease.precedes($1.lease) }) {
             try session.execute(
                 SQL(
                     postgres: """
-                        UPDATE memory_outbox SET held_until = greatest(held_until, due_at),
+                        UPDATE memory_outbox SET held_until = CASE WHEN $8::int <> 0 THEN held_until ELSE greatest(held_until, due_at) END,
                             due_at = now() + make_interval(secs => $4::float8), last_error = $5,
                             attempts = attempts + $6::int, state = $7, is_stored = $8::int <> 0
                         WHERE collection = $1 AND record_id = $2 AND fence = $3
                         """,
                     sqlite: """
                         UPDATE memory_outbox SET last_error = $5, attempts = attempts + $6, state = $7, is_stored = $8,
-                            held_until = max(coalesce(held_until, 0), due_at),
+                            held_until = CASE WHEN $8 THEN held_until ELSE max(coalesce(held_until, 0), due_at) END,
                             due_at = CAST(((julianday('now') - 2440587.5) * 86400.0 + $4) * 1000000.0 AS INTEGER)
                         WHERE collection = $1 AND record_id = $2 AND fence = $3
                         """),

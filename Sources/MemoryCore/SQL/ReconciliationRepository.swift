@@ -12,17 +12,19 @@ struct ReconciliationRepository {
         }
     }
 
+    /// A statement for each kind, because only a condition that the text itself has can use a partial index.
+    private static func count(_ collection: VectorCollection) -> SQL {
+        switch collection {
+        case .events: "SELECT count(*) FROM events WHERE event_type LIKE 'memory:%'"
+        case .agentMemories: "SELECT count(*) FROM events WHERE event_type LIKE 'agent_memory:%'"
+        case .dailyThreads: "SELECT count(*) FROM events WHERE event_type = 'reflection'"
+        default: "SELECT coalesce(sum(chunks), 0) FROM documents WHERE generation IS NOT NULL"
+        }
+    }
+
     /// How many there are, and how many rows the outbox has of them.
     func counts(_ collection: VectorCollection) throws(MemoryError) -> (records: Int, owed: Int) {
-        let records =
-            if let kind = Self.kind(collection) {
-                try session.query("SELECT count(*) FROM events WHERE event_type LIKE $1", [.text(kind)])
-            } else {
-                try session.query("""
-                    SELECT count(*) FROM document_chunks c
-                    JOIN documents d ON d.id = c.document_id AND d.generation = c.generation
-                    """, [])
-            }
+        let records = try session.query(Self.count(collection), [])
         let owed = try session.query(
             "SELECT count(*) FROM memory_outbox WHERE collection = $1", [.text(collection.description)])
         return (Int(clamping: try records.first?.int(0) ?? 0), Int(clamping: try owed.first?.int(0) ?? 0))
@@ -65,7 +67,8 @@ struct ReconciliationRepository {
                 try session.query(
                     "SELECT id FROM events WHERE id #anyInt($1) AND event_type LIKE $2", [.ints(ids), .text(kind)])
             } else {
-                try session.query("""
+                try session.query(
+                    """
                     SELECT c.id FROM document_chunks c
                     JOIN documents d ON d.id = c.document_id AND d.generation = c.generation WHERE c.id #anyInt($1)
                     """, [.ints(ids)])

@@ -186,11 +186,25 @@ protocol SQLDatabase: Sendable {
         deadline: Deadline, durable: Bool, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value
     ) async throws(MemoryError) -> Value
 
+    /// Names the history that the records are of, for what is cached of them: another one may lack some of the last. Nil
+    /// while nobody knows.
+    var lineage: UInt64? { get }
+
+    /// Looks whether writes are taken.
+    ///
+    /// - Throws: ``MemoryError``, one that `isReadOnly` when the store is there and takes none.
+    func checkWritable(deadline: Deadline) async throws(MemoryError)
+
     /// Gives every connection back, after what was asked for is done.
     func close() async
 }
 
 extension SQLDatabase {
+    /// That of a database that cannot lose anything, as a test's.
+    var lineage: UInt64? { 0 }
+
+    func checkWritable(deadline: Deadline) async throws(MemoryError) {}
+
     @discardableResult
     func write<Value: Sendable>(
         deadline: Deadline, _ body: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Value

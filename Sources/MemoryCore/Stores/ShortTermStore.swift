@@ -3,8 +3,8 @@ protocol ShortTermStore: Sendable {
     /// The name used in `stored_in`, `/health`, logs and metrics.
     var name: MemoryError.Store { get }
 
-    /// The life of the store that wrote or read last; nil while none is known.
-    var epoch: String? { get }
+    /// The history of the store that wrote or read last; nil while none is known.
+    var epoch: UInt64? { get }
 
     /// Reads values, nil for each that is not there.
     func get(_ keys: [String], deadline: Deadline) async throws(MemoryError) -> ShortTermValues
@@ -59,8 +59,9 @@ protocol ShortTermStore: Sendable {
 struct ShortTermValues: Sendable {
     /// One for each key, in the order of the keys.
     let values: [[UInt8]?]
-    /// Which life of the store answered: another one after a restart, in which recent writes may have been lost.
-    let epoch: String
+    /// Which history of the store answered: another one after a restart or a failover, in which recent writes may have been
+    /// lost.
+    let epoch: UInt64
 }
 
 /// Something to tell whoever listens to a channel.

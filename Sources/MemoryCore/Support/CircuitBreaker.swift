@@ -62,7 +62,10 @@ final class CircuitBreaker: Sendable {
                 undecided()
                 throw error
             }
-            if Self.isStores(error) {
+            if Self.refusesWrites(error) {
+                succeeded()
+                outage.failed(error, writing: true)
+            } else if Self.isStores(error) {
                 failed()
                 outage.failed(error, writing: writing)
             } else {
@@ -71,6 +74,11 @@ final class CircuitBreaker: Sendable {
             errors.count(error)
             throw error
         }
+    }
+
+    /// A store that refuses writes answers, and reads go on.
+    private static func refusesWrites(_ error: MemoryError) -> Bool {
+        error.isReadOnly || error.driverCode == MemoryError.standbyMissingCode
     }
 
     private static func isStores(_ error: MemoryError) -> Bool {

@@ -4,10 +4,10 @@ import Synchronization
 /// One connection on a thread of its own. What comes while replies are owed is sent in the meantime, and goes together.
 /// While there is no connection, commands fail at once: a cache is not worth waiting for.
 final class ValkeyConnection: Sendable {
-    /// Replies, with the life of the server that gave them.
+    /// Replies, with the history of the server that gave them.
     struct Replies: Sendable {
         let replies: [ValkeyReply]
-        let epoch: String
+        let epoch: UInt64
     }
 
     /// Commands that go together, and who waits for their replies.
@@ -23,7 +23,7 @@ final class ValkeyConnection: Sendable {
         /// What waits to be sent or to be answered.
         var waiting = ValkeyLoad()
         var isConnected = false
-        var epoch: String?
+        var epoch: UInt64?
         var isClosed = false
         /// Whether the thread waits to be woken, once.
         var isAsleep = false
@@ -115,12 +115,12 @@ final class ValkeyConnection: Sendable {
                 let handle = try ValkeyHandle.open(
                     host: configuration.host, port: configuration.port,
                     deadline: .after(configuration.connectTimeout))
-                let epoch = try handshake(handle)
+                let identity = try handshake(handle)
                 outage.succeeded()
                 failures = 0
-                setConnected(true, epoch: epoch)
+                setConnected(true, epoch: identity.epoch)
                 endStart()
-                try pipeline(on: handle, epoch)
+                try pipeline(on: handle, identity)
             } catch {
                 outage.failed(error)
                 failures += 1
@@ -133,41 +133,38 @@ final class ValkeyConnection: Sendable {
         for waiter in state.withLock({ $0.closing }) { waiter.resume() }
     }
 
-    /// The life of the server that the connection leads to; nil while there is none.
-    var epoch: String? { state.withLock { $0.epoch } }
+    /// The history of the server that the connection leads to; nil while there is none.
+    var epoch: UInt64? { state.withLock { $0.epoch } }
 
     private var isClosed: Bool { state.withLock { $0.isClosed && $0.calls.isEmpty } }
 
-    /// Authenticates, selects the database, and learns the server's run id.
-    private func handshake(_ handle: borrowing ValkeyHandle) throws(MemoryError) -> String {
+    /// Authenticates, selects the database, and learns who the server is.
+    private func handshake(_ handle: borrowing ValkeyHandle) throws(MemoryError) -> ValkeyIdentity {
         var commands = configuration.authentication
         if configuration.database != 0 { commands.append(["SELECT", String(configuration.database)]) }
         commands.append(["PING"])
-        let required = commands.count
-        commands.append(["INFO", "server"])
         let replies = try handle.run(
-            commands.map { $0.map { Array($0.utf8) } }, deadline: .after(configuration.connectTimeout))
-        for case .error(let message) in replies.prefix(required) {
+            commands.map { $0.map { Array($0.utf8) } } + ValkeyIdentity.questions,
+            deadline: .after(configuration.connectTimeout))
+        for case .error(let message) in replies.prefix(commands.count) {
             throw .unavailable(.valkey, message, driverCode: message.errorClass)
         }
-        // An ACL may forbid INFO; then every connection counts as a life of its own, which costs hits but is never stale.
-        guard case .bytes(let info) = replies[required],
-            let line = String(decoding: info, as: UTF8.self).split(whereSeparator: \.isNewline)
-                .first(where: { $0.hasPrefix("run_id:") })
-        else { return String(UInt64.random(in: .min ... .max)) }
-        return String(line.dropFirst("run_id:".count))
+        return try ValkeyIdentity(replies.dropFirst(commands.count))
     }
 
     /// Sends whatever has gathered and reads what comes, until the connection fails or is closed.
-    private func pipeline(on handle: borrowing ValkeyHandle, _ epoch: String) throws(MemoryError) {
-        var owed = ValkeyPipeline(epoch: epoch)
+    private func pipeline(on handle: borrowing ValkeyHandle, _ identity: ValkeyIdentity) throws(MemoryError) {
+        var owed = ValkeyPipeline(identity)
         do {
             while let calls = next(settled: owed.takeSettled(), isIdle: owed.isEmpty) {
                 try owed.send(calls, on: handle)
                 guard !owed.isEmpty else { continue }
                 // Who comes meanwhile is looked after when it returns, and so are those whose time is over.
                 let isHeard = try handle.exchange(within: 5)
-                if isHeard, try owed.receive(from: handle) { late.store(false, ordering: .relaxed) }
+                if isHeard, try owed.receive(from: handle) {
+                    late.store(false, ordering: .relaxed)
+                    note(owed.epoch)
+                }
                 if !isHeard, try owed.expire() { late.store(true, ordering: .relaxed) }
             }
         } catch {
@@ -211,6 +208,8 @@ final class ValkeyConnection: Sendable {
         if isCalled { waking.wait() }
     }
 
+    private func note(_ epoch: UInt64) { state.withLock { $0.epoch = epoch } }
+
     private func endStart() {
         let waiters = state.withLock { state in
             defer { state.starting = nil }
@@ -220,7 +219,7 @@ final class ValkeyConnection: Sendable {
     }
 
     /// Notes whether commands can be taken; when not, those that wait fail.
-    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil, epoch: String? = nil) {
+    private func setConnected(_ isConnected: Bool, _ error: MemoryError? = nil, epoch: UInt64? = nil) {
         late.store(false, ordering: .relaxed)
         let calls = state.withLock { state -> [Call] in
             state.isConnected = isConnected

@@ -25,7 +25,8 @@ struct ValkeyLoad: Sendable {
 /// which is read and dropped when it comes. It belongs to the connection's thread.
 struct ValkeyPipeline {
     private struct Owed {
-        let call: ValkeyConnection.Call
+        /// Nil for the question of who the server is.
+        let call: ValkeyConnection.Call?
         let sentAt: Int64
         var replies: [ValkeyReply] = []
         /// When the connection is given up, once nobody waits for this reply any more; nil while its caller waits.
@@ -37,13 +38,18 @@ struct ValkeyPipeline {
     /// Whoever had less time than this for an answer says nothing of the server.
     private static let fairTime: Int64 = 15_000_000
 
-    private let epoch: String
+    private var identity: ValkeyIdentity
+    /// Whether the question of who the server is waits for its answer.
+    private var isAsking = false
     private var owed: [Owed] = []
     /// How many of them have ended while replies are being taken.
     private var head = 0
     private var settled = ValkeyLoad()
 
-    init(epoch: String) { self.epoch = epoch }
+    init(_ identity: ValkeyIdentity) { self.identity = identity }
+
+    /// The history that the last replies tell of.
+    var epoch: UInt64 { identity.epoch }
 
     var isEmpty: Bool { head == owed.count }
 
@@ -57,6 +63,11 @@ struct ValkeyPipeline {
     mutating func send(_ calls: [ValkeyConnection.Call], on handle: borrowing ValkeyHandle) throws(MemoryError) {
         let now = Pulse.now
         let first = owed.count
+        let question = isAsking || calls.isEmpty ? nil : identity.question
+        if question != nil {
+            isAsking = true
+            owed.append(Owed(call: nil, sentAt: now, limit: .after(Self.patience)))
+        }
         for call in calls {
             if call.deadline.hasPassed {
                 finish(call, .failure(.waited(for: .valkey)))
@@ -66,7 +77,7 @@ struct ValkeyPipeline {
         }
         // All of them are noted by now: should the connection fail here, they fail with it.
         for place in first..<owed.count {
-            for command in owed[place].call.commands { try handle.append(command) }
+            for command in owed[place].call?.commands ?? question.map({ [$0] }) ?? [] { try handle.append(command) }
         }
     }
 
@@ -78,13 +89,19 @@ struct ValkeyPipeline {
         while !isEmpty, let reply = try handle.nextBuffered() {
             isHeard = true
             owed[head].replies.append(reply)
-            guard owed[head].replies.count == owed[head].call.commands.count else { continue }
             let entry = owed[head]
+            guard let call = entry.call else {
+                isAsking = false
+                try identity.hear(reply)
+                head += 1
+                continue
+            }
+            guard entry.replies.count == call.commands.count else { continue }
             head += 1
             if entry.limit == nil {
-                finish(entry.call, .success(ValkeyConnection.Replies(replies: entry.replies, epoch: epoch)))
+                finish(call, .success(ValkeyConnection.Replies(replies: entry.replies, epoch: epoch)))
             } else {
-                settle(entry.call)
+                settle(call)
             }
         }
         if isEmpty, try handle.nextBuffered() != nil {
@@ -105,10 +122,10 @@ struct ValkeyPipeline {
         let now = Pulse.now
         var isLate = false
         for place in owed.indices {
-            let (call, age) = (owed[place].call, now - owed[place].sentAt)
+            let age = now - owed[place].sentAt
             if let limit = owed[place].limit {
                 guard !limit.hasPassed else { throw .timeout(.valkey, "a reply is owed for too long") }
-            } else if call.deadline.hasPassed {
+            } else if let call = owed[place].call, call.deadline.hasPassed {
                 let isFair = age >= Self.fairTime && !call.deadline.wasHeldUp
                 owed[place].limit = .after(Self.patience - .nanoseconds(age))
                 var error = MemoryError.timeout(.valkey, "no answer before the deadline")
@@ -122,7 +139,7 @@ struct ValkeyPipeline {
 
     /// Fails everyone who waits: the connection is lost.
     mutating func fail(_ error: MemoryError) {
-        for entry in owed[head...] where entry.limit == nil { entry.call.done.resume(returning: .failure(error)) }
+        for entry in owed[head...] where entry.limit == nil { entry.call?.done.resume(returning: .failure(error)) }
         owed = []
         head = 0
     }

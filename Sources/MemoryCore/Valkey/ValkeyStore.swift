@@ -29,7 +29,7 @@ final class ValkeyStore: ShortTermStore {
         for connection in connections + [background] { await connection.firstAttempt() }
     }
 
-    var epoch: String? {
+    var epoch: UInt64? {
         for connection in connections { if let epoch = connection.epoch { return epoch } }
         return nil
     }

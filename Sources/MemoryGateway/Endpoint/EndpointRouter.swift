@@ -28,7 +28,7 @@ struct EndpointRouter {
     ) async throws -> Response {
         var key: String?
         do {
-            let access = try await admission.admit(request, in: context, to: route, key: &key)
+            let access = try await admit(request, context, route, key: &key)
             return try await serve(route, request, context, access)
         } catch let error as MemoryError {
             let address = admission.proxies.caller(request, context)
@@ -74,6 +74,19 @@ struct EndpointRouter {
             Call(
                 memory: memory, request: request, context: context, path: path, query: query, body: object,
                 tenant: tenant, access: access, admission: admission))
+    }
+
+    /// A write that is not let in because the keys cannot be read has stored nothing.
+    private func admit(
+        _ request: Request, _ context: GatewayContext, _ route: Route, key: inout String?
+    ) async throws(MemoryError) -> Access {
+        do throws(MemoryError) {
+            return try await admission.admit(request, in: context, to: route, key: &key)
+        } catch {
+            var error = error
+            if route.writes { error.outcome = error.outcome ?? .notStored }
+            throw error
+        }
     }
 
     /// What serving an endpoint needs of it, behind one reference.

@@ -23,6 +23,7 @@ enum GatewayMetrics {
             text += gauge("memory_gateway_outbox_pending", Double(outbox.pending))
             text += gauge("memory_gateway_outbox_dead", Double(outbox.dead))
         }
+        if let share = memory.idsUsedRatio { text += gauge("memory_gateway_ids_used_ratio", share) }
         if let age = try? await memory.outboxAge() {
             text += gauge("memory_gateway_outbox_oldest_seconds", age.milliseconds / 1000)
         }

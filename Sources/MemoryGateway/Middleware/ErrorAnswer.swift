@@ -50,7 +50,7 @@ enum ErrorAnswer {
 
         init(_ error: MemoryError) {
             status = error.status
-            let isAway = status == .serviceUnavailable && error.code != .overloaded
+            let isAway = status == .serviceUnavailable && ![.overloaded, .idsExhausted].contains(error.code)
             code = isAway ? "unavailable" : error.code.description
             message = isAway && error.code != .unavailable ? "Primary storage unavailable, please retry" : error.message
             field = error.field
@@ -88,7 +88,8 @@ enum ErrorAnswer {
 
     private static func response(_ error: MemoryError, requestID: String) -> Response {
         var response = response(Problem(error), requestID: requestID)
-        if [.serviceUnavailable, .tooManyRequests].contains(response.status) {
+        // Without ids left nothing changes by trying again.
+        if [.serviceUnavailable, .tooManyRequests].contains(response.status), error.code != .idsExhausted {
             let seconds = error.retryAfter.map { max(1, $0.components.seconds + 1) } ?? 1
             response.headers[.retryAfter] = String(seconds)
         }

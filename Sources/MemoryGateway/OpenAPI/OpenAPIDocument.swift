@@ -23,7 +23,8 @@ enum OpenAPIDocument {
         (
             503,
             "A store is away (`unavailable`), or more is asked for than can be done in time (`overloaded`); `Retry-After` "
-                + "says when to try again, `outcome` what became of a write."
+                + "says when to try again, `outcome` what became of a write. `ids_exhausted`: there is no id left, and "
+                + "trying again does not help."
         ),
         (504, "The deadline passed; `outcome` says what became of a write."),
     ]

@@ -11,7 +11,10 @@ enum DocumentRoutes {
             method: .post, path: path, tag: "Documents",
             summary: "Ingests a document, in the place of the one of its id",
             tenancy: .optionalClient(.body), writes: true, body: .json("DocumentDraft", maxBytes: 16 << 20),
-            answers: [.ok("DocumentReceipt", "Every chunk is indexed, or (`pending`) will be in a moment."), .partly("DocumentReceipt")],
+            answers: [
+                .ok("DocumentReceipt", "Every chunk is indexed, or (`pending`) will be in a moment."),
+                .partly("DocumentReceipt"),
+            ],
             errors: [413, 422]
         ) { call in
             let receipt = try await call.memory.ingest(

@@ -19,8 +19,9 @@ enum HealthRoutes {
             writes: false, answers: [.ok("Status")], isAlwaysServed: true
         ) { _ in .json(Self.status("alive").encoded) },
         Endpoint(
-            method: .get, path: "/health/ready", tag: "Operations", summary: "Whether the primary store serves",
-            tenancy: .open, writes: false, answers: [.ok("Status")], errors: [503], isAlwaysServed: true
+            method: .get, path: "/health/ready", tag: "Operations",
+            summary: "Whether the primary store serves and takes writes", tenancy: .open, writes: false,
+            answers: [.ok("Status")], errors: [503], isAlwaysServed: true
         ) { call in
             await call.memory.isReady()
                 ? .json(Self.status("ready").encoded)
@@ -32,7 +33,7 @@ enum HealthRoutes {
 
     private static func body(_ health: Memory.Health, _ memory: Memory, isOpen: Bool) -> JSONObject {
         var dependencies = JSONObject()
-        for (store, isUp) in health.dependencies { dependencies[store.description] = isUp ? "up" : "down" }
+        for (store, state) in health.dependencies { dependencies[store.description] = .string(state.rawValue) }
         var body: JSONObject = [
             "status": health.isHealthy ? "healthy" : "degraded", "dependencies": .object(dependencies),
             "embeddings": .string(memory.embeddingModel), "uptime_seconds": .int(health.uptime.components.seconds),
@@ -51,8 +52,9 @@ enum HealthRoutes {
                 [
                     "status": Schema.choice(["healthy", "degraded"]),
                     "dependencies": [
-                        "type": "object", "additionalProperties": Schema.choice(["up", "down"]),
-                        "description": "Each store by its name, and whether it is up.",
+                        "type": "object", "additionalProperties": Schema.choice(Memory.Health.State.self),
+                        "description":
+                            "Each store by its name, and whether it is up; `read-only` when it takes no writes.",
                     ],
                     "embeddings": Schema.string(), "uptime_seconds": Schema.integer(), "version": Schema.string(),
                     "access": Schema.choice(["open", "keys"]), "warnings": Schema.array(Schema.string()),

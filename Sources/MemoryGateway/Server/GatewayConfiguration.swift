@@ -48,7 +48,7 @@ struct GatewayConfiguration: Sendable {
 
     /// - `API_HOST` (127.0.0.1), `API_PORT` or `PORT` (8090), `API_MAX_CONNECTIONS` (4096), `LOG_LEVEL` (info)
     /// - `API_MAX_CONCURRENCY` (requests that are worked on at once, 1...10,000; 64), `API_MAX_BODY_MB` (for the bodies of all
-    ///   requests at once, 48...65,536; 64)
+    ///   requests at once, 64...65,536; 64)
     /// - `ALLOW_ANONYMOUS` (false), `ALLOWED_HOSTS` (none)
     /// - `RATE_LIMIT_PER_KEY`, `RATE_LIMIT_PER_ADDRESS` (calls a second, 0.01...1,000,000; none), `RATE_LIMIT_BURST`
     ///   (one second's calls), `TRUSTED_PROXIES` (none)
@@ -61,7 +61,7 @@ struct GatewayConfiguration: Sendable {
         port = ports.0 ?? ports.1 ?? port
         maxConnections = min(try settings.int("API_MAX_CONNECTIONS", 1...65_536) ?? 4096, maxConnections)
         admission.places = try settings.int("API_MAX_CONCURRENCY", 1...10_000) ?? admission.places
-        if let size = try settings.int("API_MAX_BODY_MB", 48...65_536) { maxBodyBytes = size << 20 }
+        if let size = try settings.int("API_MAX_BODY_MB", 64...65_536) { maxBodyBytes = size << 20 }
         isAnonymousAsked = try settings.bool("ALLOW_ANONYMOUS") ?? false
         if let list = settings.string("ALLOWED_HOSTS") { browsers = try BrowserGuard(list) }
         try readRates(settings)
