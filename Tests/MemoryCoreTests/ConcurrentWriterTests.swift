@@ -330,7 +330,8 @@ struct ConcurrentWriterTests {
             try await sixteen { writer, dice in
                 for id in ["a", "b", "c"].shuffled(using: &dice) {
                     let text = (0..<12).map { "# Part \($0)\n\nWriter \(writer) says this in \(id) and repeats it." }
-                    let draft = DocumentDraft(id: id, owner: .client(world.client), content: text.joined(separator: "\n\n"))
+                    let draft = DocumentDraft(
+                        id: id, owner: .client(world.client), content: text.joined(separator: "\n\n"))
                     _ = try await memory.ingest(draft)
                     if writer % 4 == 3 {
                         try await unlessGone { try await memory.deleteDocument(id, of: .client(world.client)) }

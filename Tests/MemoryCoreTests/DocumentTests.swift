@@ -94,7 +94,9 @@ struct DocumentTests {
                     })
                 try await memory.deleteDocument("handbook", of: .client(world.client))
                 #expect(try await memory.documents(of: .client(world.client)).items.isEmpty)
-                await #expect(throws: MemoryError.self) { try await memory.document("handbook", of: .client(world.client)) }
+                await #expect(throws: MemoryError.self) {
+                    try await memory.document("handbook", of: .client(world.client))
+                }
                 #expect(try await memory.searchDocuments("roses", in: .client(world.client)).isEmpty)
                 try await world.execute("UPDATE document_remnants SET due_at = \(past)")
                 try await world.eventually("all of it is gone") {
