@@ -1,5 +1,4 @@
 import Dispatch
-import Glibc
 import Logging
 import MemoryTestSupport
 import Synchronization
@@ -167,70 +166,6 @@ struct DeadlineTests {
     }
 
     // MARK: Valkey
-
-    @Test("After a loss it tries again with pauses, however much it was used before", .timeLimit(.minutes(5)))
-    func attempts() async throws {
-        try await TestWorld.with(own: [.valkey]) { world async throws in
-            let connection = try ValkeyConnection(world.configuration.valkey)
-            await connection.firstAttempt()
-            // All of them are under way when the connection is lost.
-            try await world.perform(.pause, .valkey)
-            let begun = Shared(0)
-            let calls = (0..<500).map { _ in
-                Ending { () throws(MemoryError) in
-                    begun.withLock { $0 += 1 }
-                    return try await connection.run([[Array("PING".utf8)]], deadline: .after(.seconds(60))).epoch
-                }
-            }
-            #expect(await comes { begun.value == 500 })
-            try await world.perform(.kill, .valkey)
-            #expect(await comes { calls.allSatisfy { $0.value != nil } })
-            let listener = try Listener(port: world.configuration.valkey.port)
-            #expect(await comes { listener.accepted() >= 1 })
-            // Each attempt lasts until it is ended here, so that without pauses there is one at each look.
-            let first = listener.accepted()
-            for _ in 0..<100 {
-                _ = listener.accepted()
-                try await Task.sleep(for: .milliseconds(5))
-            }
-            #expect(listener.accepted() - first < 30)
-            listener.close()
-            await connection.close()
-        }
-    }
-
-    /// Takes the connections of a port, ends each at once, and counts them.
-    private final class Listener: Sendable {
-        private let socket: Int32
-        private let count = Shared(0)
-
-        init(port: Int) throws {
-            socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
-            var on: Int32 = 1
-            setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, socklen_t(MemoryLayout<Int32>.size))
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = in_port_t(UInt16(clamping: port).bigEndian)
-            address.sin_addr.s_addr = inet_addr("127.0.0.1")
-            let status = withUnsafePointer(to: &address) { pointer in
-                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    bind(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-            guard status == 0, listen(socket, 128) == 0 else { throw MemoryError.invalid("port \(port): \(errno)") }
-        }
-
-        func accepted() -> Int {
-            while true {
-                let taken = accept(socket, nil, nil)
-                guard taken >= 0 else { return count.value }
-                _ = Glibc.close(taken)
-                count.withLock { $0 += 1 }
-            }
-        }
-
-        func close() { _ = Glibc.close(socket) }
-    }
 
     @Test(
         "On a frozen server a short call keeps its deadline beside a long one, and its late reply costs no connection",

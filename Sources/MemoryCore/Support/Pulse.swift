@@ -75,18 +75,22 @@ final class Pulse: Sendable {
     func watch(_ call: some Expiring, until deadline: Deadline) {
         // Before its tick is looked up: while it rests, the wheel stands still.
         if lastBeat.load(ordering: .relaxed) == 0 { start(Self.now) }
-        state.withLock { state in
+        let isBeating = state.withLock { state in
             let tick = max(deadline.tick, state.current + 1)
             state.slots[Int(tick & Int64(Self.slots - 1))].append(Entry(tick: tick, call: call))
             state.count += 1
+            return state.isBeating
         }
+        // It may have gone to rest in between.
+        if !isBeating { start(Self.now) }
     }
 
     private func start(_ now: Int64) {
         let needsThread: Bool? = state.withLock { state in
             guard !state.isBeating else { return nil }
             state.isBeating = true
-            state.current = max(state.current, now / Self.tick - 1)
+            // What was watched while it went to rest may be due in any tick since.
+            if state.count == 0 { state.current = max(state.current, now / Self.tick - 1) }
             lastBeat.store(now, ordering: .releasing)
             defer { state.hasThread = true }
             return !state.hasThread
