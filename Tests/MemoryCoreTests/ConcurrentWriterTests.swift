@@ -271,8 +271,8 @@ struct ConcurrentWriterTests {
     func agentBatches(_ stores: StoreSet) async throws {
         try await with(stores) { memory, world async throws in
             try await sixteen { writer, dice in
-                for round in 0..<4 {
-                    let drafts = (0..<150).shuffled(using: &dice).map { id in
+                for round in 0..<2 {
+                    let drafts = (0..<30).shuffled(using: &dice).map { id in
                         var draft = MemoryDraft(clientID: world.client, content: "Distilled \(id)")
                         draft.kind = .agentMemory(id: "\(round)/\(id)")
                         return draft
@@ -283,7 +283,7 @@ struct ConcurrentWriterTests {
                     }
                 }
             }
-            #expect(try await world.execute("SELECT count(*) FROM events") == [["600"]])
+            #expect(try await world.execute("SELECT count(*) FROM events") == [["60"]])
         }
     }
 
@@ -330,7 +330,8 @@ struct ConcurrentWriterTests {
             try await sixteen { writer, dice in
                 for id in ["a", "b", "c"].shuffled(using: &dice) {
                     let text = (0..<12).map { "# Part \($0)\n\nWriter \(writer) says this in \(id) and repeats it." }
-                    let draft = DocumentDraft(id: id, owner: .client(world.client), content: text.joined(separator: "\n\n"))
+                    let draft = DocumentDraft(
+                        id: id, owner: .client(world.client), content: text.joined(separator: "\n\n"))
                     _ = try await memory.ingest(draft)
                     if writer % 4 == 3 {
                         try await unlessGone { try await memory.deleteDocument(id, of: .client(world.client)) }

@@ -112,7 +112,9 @@ final class SQLiteDatabase: SQLDatabase {
                                         try Self.perform(body, SQLiteSession(database, texts), deadline)
                                     }
                                     // One that changed nothing did not need the disk.
-                                    if database.totalChangesCount != changes { self.refused.store(0, ordering: .relaxed) }
+                                    if database.totalChangesCount != changes {
+                                        self.refused.store(0, ordering: .relaxed)
+                                    }
                                     return value
                                 } catch {
                                     let error = SQLiteError.translate(error)
