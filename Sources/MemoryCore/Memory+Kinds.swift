@@ -27,6 +27,8 @@ extension Memory {
     ///   - draft: what was distilled.
     ///   - id: the extractor's own id, at most 256 bytes.
     ///   - idempotencyKey: as for a remember; the same key and draft give the first receipt again, and replace nothing.
+    /// - Returns: as for a remember.
+    /// - Throws: ``MemoryError``; where it has an `outcome`, that says whether it was stored.
     public func rememberDistilled(
         _ draft: MemoryDraft, id: String, idempotencyKey: String? = nil
     ) async throws(MemoryError) -> RememberReceipt {

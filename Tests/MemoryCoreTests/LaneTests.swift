@@ -40,7 +40,7 @@ struct LaneTests {
         let stores = try await OpenStores(world.configuration, logger: DeadlineTests.silent)
         let memory = Memory(world.configuration, stores: stores, embedder: embedder, logger: DeadlineTests.silent)
         world.use(memory)
-        memory.startBackground(prepared: AsyncStream<MemoryError?>.makeStream().continuation)
+        memory.startBackground(prepared: AsyncStream.makeStream().continuation)
         do {
             try await world.eventually("the stores are ready") { await memory.isReady() }
             try await test(memory)

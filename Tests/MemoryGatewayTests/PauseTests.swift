@@ -34,9 +34,7 @@ struct PauseTests {
             gateway.standardOutput = FileHandle.nullDevice
             try gateway.run()
             defer {
-                kill(gateway.processIdentifier, SIGCONT)
-                gateway.terminate()
-                gateway.waitUntilExit()
+                kill(gateway.processIdentifier, SIGKILL)
             }
             let http = try CurlClient(store: .postgres, connections: 32)
             @Sendable func ask(_ method: CurlRequest.Method, _ path: String, _ body: String = "") async throws

@@ -9,6 +9,7 @@ public struct Access: Sendable, Equatable {
         /// It may be read and written.
         case write
 
+        /// Whether it allows less.
         public static func < (left: Sharing, right: Sharing) -> Bool { left.rawValue < right.rawValue }
     }
 

@@ -17,10 +17,10 @@ final class MemoryCache: Sendable {
     private static let recordLife: Duration = .seconds(24 * 3600)
     let store: any ShortTermStore
     private let prefix: String
-    /// What decides about the order of answers beside the request: the model and the weights.
-    let ranking: String
     /// Names the history of the records; nil while nobody knows.
     private let lineage: @Sendable () -> UInt64?
+    /// What decides about the order of answers beside the request: the model and the weights.
+    let ranking: String
     private let budgets: MemoryConfiguration.Budgets
     private let surroundings: any Surroundings
     private let hits = Counter(label: "memory_gateway_cache_hits_total")
@@ -207,7 +207,7 @@ final class MemoryCache: Sendable {
                 [generationEntry(clientID, onlyIfAbsent: found.values[0] == nil)], deadline: deadline)
             return .miss(nil)
         }
-        guard let tag = tag(found.epoch, generation) else { return .miss(nil) }
+        guard let tag = tag(epoch: found.epoch, generation: generation) else { return .miss(nil) }
         guard let bytes = found.values[1], let entry = CacheEnvelope.open(bytes, clientID: clientID, key: key),
             entry.tag == tag, entry.payload.count >= 8
         else { return .miss(Ticket(key: key, tag: tag)) }
@@ -215,9 +215,9 @@ final class MemoryCache: Sendable {
         return .hit(EncodedHits(count: count, json: Array(entry.payload.dropFirst(8))))
     }
 
-    /// What a value must have been kept under to count: the histories of both stores, because another history may have lost
-    /// that it was removed; and, where it answers a recall, the client's generation. Nil while nobody knows the primary store's.
-    private func tag(_ epoch: UInt64, _ generation: UInt64 = 0) -> UInt64? { lineage().map { $0 ^ epoch ^ generation } }
+    /// What a value must have been kept under to count: the histories of both stores, because either may have lost its last
+    /// writes; and, where it answers a recall, the client's generation. Nil while nobody knows the primary store's.
+    private func tag(epoch: UInt64, generation: UInt64 = 0) -> UInt64? { lineage().map { $0 ^ epoch ^ generation } }
 
     /// Keeps an answer, for as long as none of its memories expires, and the vector of its question if that is new.
     func keep(
@@ -247,7 +247,7 @@ final class MemoryCache: Sendable {
 
     /// None, while nobody knows in which life of the store they would be written.
     private func copies(of records: [MemoryRecord]) -> [ShortTermEntry] {
-        guard !records.isEmpty, let epoch = store.epoch, let tag = tag(epoch) else { return [] }
+        guard !records.isEmpty, let epoch = store.epoch, let tag = tag(epoch: epoch) else { return [] }
         return records.map { record in
             let key = recordKey(RecordKey(id: record.id, clientID: record.clientID))
             let value = CacheEnvelope.seal(record.encoded, clientID: record.clientID, key: key, tag: tag)
@@ -259,7 +259,7 @@ final class MemoryCache: Sendable {
     func records(_ keys: [RecordKey], deadline: Deadline) async -> [MemoryRecord] {
         guard !keys.isEmpty, !distrust.withLock({ distrust in keys.contains { distrust.contains($0.clientID) } }),
             let found = try? await store.get(keys.map(recordKey), deadline: deadline.capped(at: budgets.readCache)),
-            let tag = tag(found.epoch)
+            let tag = tag(epoch: found.epoch)
         else { return [] }
         return zip(keys, found.values).compactMap { key, bytes in
             guard let bytes,

@@ -12,11 +12,6 @@ final class SQLiteDatabase: SQLDatabase {
     private let outage: Outage
     private let texts = SQLiteTexts()
     private let lock: Mutex<FileLock?>
-    /// How many calls wait for their turn.
-    private let queued = Atomic(0)
-
-    private static let maxWaiting = 2048
-
     private let folder: String
     /// How many writes the disk has refused since it took one.
     private let refused = Atomic<Int>(0)
@@ -28,6 +23,10 @@ final class SQLiteDatabase: SQLDatabase {
 
     /// A file that was restored from a copy lacks the last rows, and nobody else has it open: each opening is a new history.
     let lineage: UInt64? = UInt64.random(in: .min ... .max)
+    /// How many calls wait for their turn.
+    private let queued = Atomic(0)
+
+    private static let maxWaiting = 2048
 
     /// Files up to this size are checked as a whole when they are opened; larger ones page by page, as they are read.
     private static let checkedBytes: Int64 = 32 << 20

@@ -155,22 +155,21 @@ import Glibc
     /// Waits until the socket is ready. Connect success proves nothing, so each wait has the deadline.
     private func wait(_ events: Int16, _ deadline: Deadline) throws(MemoryError) {
         guard socket >= 0 else { throw lost() }
-        let start = Pulse.now
         var silences = 0
+        let start = Pulse.now
         while true {
             var descriptor = pollfd(fd: socket, events: events, revents: 0)
             let limit = isForsaken == nil ? deadline : deadline.capped(at: Self.silence)
             let ready = unsafe poll(&descriptor, 1, limit.remainingMilliseconds)
             if ready > 0 { return }
             guard ready == 0 || errno == EINTR else { throw .unavailable(.postgres, "poll: \(errno)") }
-            guard ready == 0 else { continue }
             // It looks once more where the process itself was held up.
+            guard ready == 0, limit.hasPassed else { continue }
             if deadline.hasPassed {
                 var error = MemoryError.timeout(.postgres, "no answer before the deadline")
                 error.isOwnDelay = deadline.wasHeldUp || Pulse.now - start < Self.fairTime
                 throw error
             }
-            guard limit.hasPassed else { continue }
             silences += 1
             guard isForsaken?(silences) != true else {
                 throw .unavailable(.postgres, "another server has taken over", driverCode: "08006")

@@ -33,6 +33,7 @@ struct PostgresRace {
             if let best, isOver || !isFirst || look.hasPassed || deadline.hasPassed { return best }
             if isOver || deadline.hasPassed {
                 if let readOnly, acceptsReadOnly { return readOnly }
+                if failure.code == .timeout { failure.isOwnDelay = deadline.wasHeldUp }
                 throw readOnly == nil ? failure : Self.noPrimary
             }
             var limit = deadline

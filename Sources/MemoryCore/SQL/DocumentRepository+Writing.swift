@@ -82,6 +82,7 @@ extension DocumentRepository {
     ///   - delivered: how many the caller delivers, the first; the others are left to the outbox at once.
     ///   - lease: for how long they are the caller's.
     /// - Returns: nil when what was staged is not there any more.
+    /// - Throws: ``MemoryError`` of the primary store.
     func publish(
         _ draft: DocumentDraft, chunks ids: [Int64], of staging: Staging, delivered: Int, lease: Duration
     ) throws(MemoryError) -> Replaced? {

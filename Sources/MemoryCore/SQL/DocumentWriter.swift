@@ -24,6 +24,8 @@ struct DocumentWriter: Sendable {
     ///   - delivered: how many chunks the caller delivers, the first; the others are the outbox's at once.
     ///   - prepare: what the first transaction begins with.
     ///   - deadline: of all of them.
+    /// - Returns: what the caller is to deliver.
+    /// - Throws: ``MemoryError`` with its `outcome`.
     func store(
         _ draft: DocumentDraft, chunks: [String], delivered: Int,
         prepare: @escaping @Sendable (any SQLSession) throws(MemoryError) -> Void, deadline: Deadline

@@ -3,7 +3,7 @@ protocol ShortTermStore: Sendable {
     /// The name used in `stored_in`, `/health`, logs and metrics.
     var name: MemoryError.Store { get }
 
-    /// The history of the store that wrote or read last; nil while none is known.
+    /// The life of the store that wrote or read last; nil while none is known.
     var epoch: UInt64? { get }
 
     /// Reads values, nil for each that is not there.

@@ -161,10 +161,9 @@ final class ValkeyConnection: Sendable {
                 guard !owed.isEmpty else { continue }
                 // Who comes meanwhile is looked after when it returns, and so are those whose time is over.
                 let isHeard = try handle.exchange(within: 5)
-                if isHeard, try owed.receive(from: handle) {
-                    late.store(false, ordering: .relaxed)
-                    note(owed.epoch)
-                }
+                let epoch = owed.identity.epoch
+                if isHeard, try owed.receive(from: handle) { late.store(false, ordering: .relaxed) }
+                if owed.identity.epoch != epoch { state.withLock { $0.epoch = owed.identity.epoch } }
                 if !isHeard, try owed.expire() { late.store(true, ordering: .relaxed) }
             }
         } catch {

@@ -26,14 +26,17 @@ struct ValkeyIdentity {
         try hear(answer)
     }
 
-    /// What to ask in front of the next commands; nil while what is known is fresh.
-    var question: ValkeyCommand? { runID != nil && freshUntil.hasPassed ? Self.replication : nil }
+    /// What to ask in front of the next commands; nil while what is known is fresh, or asked for.
+    mutating func takeQuestion() -> ValkeyCommand? {
+        guard runID != nil, freshUntil.hasPassed else { return nil }
+        freshUntil = .after(Self.life)
+        return Self.replication
+    }
 
-    /// Takes in the answer to ``question``.
+    /// Takes in the answer to ``takeQuestion()``.
     ///
     /// - Throws: ``MemoryError`` when the server has become a replica: it takes no writes, and may be behind.
     mutating func hear(_ answer: ValkeyReply) throws(MemoryError) {
-        freshUntil = .after(Self.life)
         guard Self.value("role", answer) != "slave" else {
             throw .unavailable(.valkey, "a replica", driverCode: "READONLY")
         }

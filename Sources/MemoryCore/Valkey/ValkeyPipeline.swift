@@ -25,7 +25,7 @@ struct ValkeyLoad: Sendable {
 /// which is read and dropped when it comes. It belongs to the connection's thread.
 struct ValkeyPipeline {
     private struct Owed {
-        /// Nil for the question of who the server is.
+        /// Nil of what the pipeline asks by itself.
         let call: ValkeyConnection.Call?
         let sentAt: Int64
         var replies: [ValkeyReply] = []
@@ -38,18 +38,13 @@ struct ValkeyPipeline {
     /// Whoever had less time than this for an answer says nothing of the server.
     private static let fairTime: Int64 = 15_000_000
 
-    private var identity: ValkeyIdentity
-    /// Whether the question of who the server is waits for its answer.
-    private var isAsking = false
+    private(set) var identity: ValkeyIdentity
     private var owed: [Owed] = []
     /// How many of them have ended while replies are being taken.
     private var head = 0
     private var settled = ValkeyLoad()
 
     init(_ identity: ValkeyIdentity) { self.identity = identity }
-
-    /// The history that the last replies tell of.
-    var epoch: UInt64 { identity.epoch }
 
     var isEmpty: Bool { head == owed.count }
 
@@ -63,11 +58,8 @@ struct ValkeyPipeline {
     mutating func send(_ calls: [ValkeyConnection.Call], on handle: borrowing ValkeyHandle) throws(MemoryError) {
         let now = Pulse.now
         let first = owed.count
-        let question = isAsking || calls.isEmpty ? nil : identity.question
-        if question != nil {
-            isAsking = true
-            owed.append(Owed(call: nil, sentAt: now, limit: .after(Self.patience)))
-        }
+        let question = calls.isEmpty ? nil : identity.takeQuestion()
+        if question != nil { owed.append(Owed(call: nil, sentAt: now, limit: .after(Self.patience))) }
         for call in calls {
             if call.deadline.hasPassed {
                 finish(call, .failure(.waited(for: .valkey)))
@@ -89,17 +81,15 @@ struct ValkeyPipeline {
         while !isEmpty, let reply = try handle.nextBuffered() {
             isHeard = true
             owed[head].replies.append(reply)
+            guard owed[head].replies.count == owed[head].call?.commands.count ?? 1 else { continue }
             let entry = owed[head]
+            head += 1
             guard let call = entry.call else {
-                isAsking = false
-                try identity.hear(reply)
-                head += 1
+                try identity.hear(entry.replies[0])
                 continue
             }
-            guard entry.replies.count == call.commands.count else { continue }
-            head += 1
             if entry.limit == nil {
-                finish(call, .success(ValkeyConnection.Replies(replies: entry.replies, epoch: epoch)))
+                finish(call, .success(ValkeyConnection.Replies(replies: entry.replies, epoch: identity.epoch)))
             } else {
                 settle(call)
             }

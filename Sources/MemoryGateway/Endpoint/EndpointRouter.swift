@@ -28,7 +28,7 @@ struct EndpointRouter {
     ) async throws -> Response {
         var key: String?
         do {
-            let access = try await admit(request, context, route, key: &key)
+            let access = try await admit(request, context, route, &key)
             return try await serve(route, request, context, access)
         } catch let error as MemoryError {
             let address = admission.proxies.caller(request, context)
@@ -78,7 +78,7 @@ struct EndpointRouter {
 
     /// A write that is not let in because the keys cannot be read has stored nothing.
     private func admit(
-        _ request: Request, _ context: GatewayContext, _ route: Route, key: inout String?
+        _ request: Request, _ context: GatewayContext, _ route: Route, _ key: inout String?
     ) async throws(MemoryError) -> Access {
         do throws(MemoryError) {
             return try await admission.admit(request, in: context, to: route, key: &key)
