@@ -271,8 +271,8 @@ struct ConcurrentWriterTests {
     func agentBatches(_ stores: StoreSet) async throws {
         try await with(stores) { memory, world async throws in
             try await sixteen { writer, dice in
-                for round in 0..<4 {
-                    let drafts = (0..<150).shuffled(using: &dice).map { id in
+                for round in 0..<2 {
+                    let drafts = (0..<30).shuffled(using: &dice).map { id in
                         var draft = MemoryDraft(clientID: world.client, content: "Distilled \(id)")
                         draft.kind = .agentMemory(id: "\(round)/\(id)")
                         return draft
@@ -283,7 +283,7 @@ struct ConcurrentWriterTests {
                     }
                 }
             }
-            #expect(try await world.execute("SELECT count(*) FROM events") == [["600"]])
+            #expect(try await world.execute("SELECT count(*) FROM events") == [["60"]])
         }
     }
 
