@@ -207,8 +207,6 @@ final class ValkeyConnection: Sendable {
         if isCalled { waking.wait() }
     }
 
-    private func note(_ epoch: UInt64) { state.withLock { $0.epoch = epoch } }
-
     private func endStart() {
         let waiters = state.withLock { state in
             defer { state.starting = nil }
