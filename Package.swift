@@ -47,6 +47,7 @@ let package = Package(
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CStemmer", providers: [.apt(["libstemmer-dev"])]),
+        .systemLibrary(name: "CMalloc"),
         .target(
             name: "MemoryCore",
             dependencies: [
@@ -62,7 +63,7 @@ let package = Package(
         .executableTarget(
             name: "MemoryGateway",
             dependencies: [
-                "MemoryCore",
+                "CMalloc", "MemoryCore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "CoreMetrics", package: "swift-metrics"),

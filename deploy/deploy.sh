@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Brings the stack to what the files say, from any state, and waits until it is healthy. When the new gateway is not healthy
-# within 30 seconds, the image before it is put back.
+# Brings the stack to what the files say, from any state, and waits until it serves (/health/ready). When the new gateway does
+# not within 30 seconds, the image before it is put back.
 #   deploy.sh [--existing-stores] [--agents] [--pull] [--dry-run] [--help]
 #     --existing-stores   Postgres and Qdrant run on this machine already (POSTGRES_HOST and QDRANT_URL in .env)
 #     --agents            starts planner, scheduler and observer as well
 #     --pull              takes GATEWAY_IMAGE from its registry instead of building it
 # The log is deploy.log beside this script, or LOG_FILE. HEALTH_SECONDS, 30 where it is not set, is how long a gateway has
-# to get healthy.
+# to serve.
 # shellcheck source=deploy/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -33,20 +33,20 @@ done
 
 image=${GATEWAY_IMAGE:-memory-gateway:local}
 before=$(docker inspect -f '{{.Image}}' memory-gateway 2> /dev/null || true)
-if [ -n "$before" ] && is_healthy memory-gateway; then run docker tag "$before" memory-gateway:last-good; fi
+if [ -n "$before" ] && is_serving memory-gateway; then run docker tag "$before" memory-gateway:last-good; fi
 
 if $pull; then stack pull memory-gateway; else stack build memory-gateway; fi
 stack "${profiles[@]}" up -d --remove-orphans
 
-if wait_healthy memory-gateway "$seconds"; then
+if wait_serving memory-gateway "$seconds"; then
     run docker tag "$image" memory-gateway:last-good
-    say "healthy: $image"
+    say "serves: $image"
     exit 0
 fi
-say "not healthy within $seconds seconds"
+say "does not serve within $seconds seconds"
 docker logs --tail 30 memory-gateway 2>&1 | tee -a "$log_file" || true
 docker image inspect memory-gateway:last-good > /dev/null 2>&1 || fail "there is no earlier image to go back to"
 export GATEWAY_IMAGE=memory-gateway:last-good
 stack up -d --no-build memory-gateway
-wait_healthy memory-gateway "$seconds" || fail "the earlier image is not healthy either"
+wait_serving memory-gateway "$seconds" || fail "the earlier image does not serve either"
 fail "rolled back to the last good image; the stack serves"

@@ -52,14 +52,15 @@ read_env() {
     set +a
 }
 
-# is_healthy CONTAINER
-is_healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$1" 2> /dev/null)" = healthy ]; }
+# is_serving CONTAINER: whether the primary store serves. Docker's health is that of the weakest store, which is no reason to
+# take a release back.
+is_serving() { docker exec "$1" curl -fsS -o /dev/null http://localhost:8090/health/ready > /dev/null 2>&1; }
 
-# wait_healthy CONTAINER SECONDS
-wait_healthy() {
+# wait_serving CONTAINER SECONDS
+wait_serving() {
     $dry_run && return 0
     local end=$((SECONDS + $2))
-    until is_healthy "$1"; do
+    until is_serving "$1"; do
         [ $SECONDS -lt $end ] || return 1
         sleep 1
     done

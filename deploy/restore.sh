@@ -32,7 +32,7 @@ fi
 # Cached recalls are of another time.
 run docker exec valkey redis-cli flushdb
 run docker start memory-gateway
-wait_healthy memory-gateway 60 || fail "the gateway is not healthy after the restore"
+wait_serving memory-gateway 60 || fail "the gateway does not serve after the restore"
 run docker exec memory-gateway memory-gateway setup
 run docker exec memory-gateway memory-gateway reindex
 run docker exec memory-gateway memory-gateway outbox reconcile

@@ -16,7 +16,7 @@ struct PauseTests {
         .timeLimit(.minutes(5)))
     func stopped() async throws {
         try await TestWorld.with { world async throws in
-            let port = 20_000 + world.client / 10_000
+            let port = try freePort()
             let log = URL(fileURLWithPath: "/tmp/memory-pauses-\(UUID().uuidString).log")
             FileManager.default.createFile(atPath: log.path, contents: nil)
             defer { try? FileManager.default.removeItem(at: log) }

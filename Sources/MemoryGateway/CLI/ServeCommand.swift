@@ -24,6 +24,7 @@ struct ServeCommand: AsyncParsableCommand {
     var port: Int?
 
     func run() async throws {
+        Allocator.giveBackLargeBlocks()
         let reader = ConfigReader(provider: EnvironmentVariablesProvider())
         let (gateway, configuration) = try await failing { () throws(MemoryError) in
             var gateway = try GatewayConfiguration(reader: reader)
