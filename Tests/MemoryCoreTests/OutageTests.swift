@@ -80,14 +80,22 @@ struct OutageTests {
             let plan = FaultPlan()
             try await world.withMemory(failingBy: plan, logger: log.logger, surroundings: surroundings) {
                 memory async throws in
-                for _ in 0..<5 {
-                    plan.arm(at: 1, .error)
+                // Each step of a look fails five times, and then works.
+                for step in 1...12 {
+                    for _ in 0..<5 {
+                        plan.arm(at: step, .error)
+                        await memory.outbox.look()
+                        _ = plan.disarm()
+                    }
                     await memory.outbox.look()
-                    #expect(plan.disarm())
+                    await memory.outbox.look()
                 }
-                await memory.outbox.look()
-                await memory.outbox.look()
-                #expect(log.lines.map(\.message) == ["Reading the outbox fails", "Reading the outbox works again"])
+                for work in ["Erasing from short-term memory", "Telling the caches", "Reading the outbox"] {
+                    let said = log.lines.map(\.message).filter { $0.hasPrefix(work) }
+                    #expect(!said.isEmpty, "\(work)")
+                    let pair = ["\(work) fails", "\(work) works again"]
+                    #expect(said == (0..<said.count / 2).flatMap { _ in pair })
+                }
                 let comparing = Task { await memory.reconciler.run() }
                 defer { comparing.cancel() }
                 for (at, line) in [(1, "fails"), (1, "still fails"), (1_000_000, "works again")] {
