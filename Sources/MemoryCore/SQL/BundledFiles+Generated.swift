@@ -375,6 +375,12 @@ CREATE TABLE memory_erasures (
 );
 """##),
         BundledFile(
+            name: "007_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared BOOLEAN NOT NULL DEFAULT false;
+"""##),
+        BundledFile(
             name: "008_documents_in_slices.sql",
             text: ##"""
 -- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
@@ -397,12 +403,6 @@ CREATE TABLE document_remnants (
 CREATE INDEX events_memory ON events (id) WHERE event_type LIKE 'memory:%';
 -- A plan's schedules, also when the plan goes.
 CREATE INDEX scheduler_runs_plan_id ON scheduler_runs (plan_id);
-"""##),
-        BundledFile(
-            name: "010_shared_read.sql",
-            text: ##"""
--- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
-ALTER TABLE api_keys ADD COLUMN can_read_shared BOOLEAN NOT NULL DEFAULT false;
 """##),
     ]
 
@@ -810,6 +810,12 @@ CREATE TABLE memory_erasures (
 ALTER TABLE vector_points ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
 """##),
         BundledFile(
+            name: "007_shared_read.sql",
+            text: ##"""
+-- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
+ALTER TABLE api_keys ADD COLUMN can_read_shared INTEGER NOT NULL DEFAULT 0;
+"""##),
+        BundledFile(
             name: "008_documents_in_slices.sql",
             text: ##"""
 -- A document is replaced in slices, so that nobody else waits for the whole of it, and no reader sees a part of it.
@@ -830,12 +836,6 @@ CREATE TABLE document_remnants (
 
 -- A plan's schedules, also when the plan goes.
 CREATE INDEX scheduler_runs_plan_id ON scheduler_runs (plan_id);
-"""##),
-        BundledFile(
-            name: "010_shared_read.sql",
-            text: ##"""
--- Keys that may read what belongs to no client, and not write it. An older gateway does not know of it: to it they may do neither.
-ALTER TABLE api_keys ADD COLUMN can_read_shared INTEGER NOT NULL DEFAULT 0;
 """##),
     ]
 

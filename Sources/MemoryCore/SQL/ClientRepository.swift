@@ -57,7 +57,7 @@ struct ClientRepository {
                 state = 'pending', is_stored = FALSE, attempts = 0, due_at = excluded.due_at
             """, [client, .int(OutboxRepository.newFence())])
         let rows = try session.query(
-            "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 AND state = 'pending' LIMIT $2",
+            "SELECT collection, record_id FROM memory_outbox WHERE client_id = $1 AND state = 'pending' AND NOT is_stored LIMIT $2",
             [client, .int(Int64(limit))])
         return try rows.map { row throws(MemoryError) in (try row.text(0), try row.int(1)) }
     }
