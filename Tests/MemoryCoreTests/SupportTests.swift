@@ -16,10 +16,10 @@ struct CoalescerTests {
             return inputs.map { .success($0 * 10) }
         }
         let results = try await withThrowingTaskGroup(of: (Int, Int).self) { group in
-            group.addTask { (0, try await coalescer.submit(0, deadline: .after(.seconds(30)))) }
+            group.addTask { (0, try await coalescer.submit(0, deadline: .after(.seconds(240)))) }
             while batches.withLock({ $0.isEmpty }) { await Task.yield() }
             for input in 1...12 {
-                group.addTask { (input, try await coalescer.submit(input, deadline: .after(.seconds(30)))) }
+                group.addTask { (input, try await coalescer.submit(input, deadline: .after(.seconds(240)))) }
             }
             while coalescer.waitingCount < 12 { await Task.yield() }
             opener.yield()
