@@ -197,7 +197,7 @@ public final class Memory: Sendable {
                 await prepareUntilDone(prepared)
                 await checkDurability()
                 await checkModel()
-                async let comparisons: Void = reconciler.run()
+                async let comparisons: Void = reconcile(configuration.reconciles)
                 async let channels: Void = followChannels()
                 async let ids: Void = watchIDs()
                 await outbox.run()
@@ -205,6 +205,10 @@ public final class Memory: Sendable {
             }
         }
         background.withLock { $0 = task }
+    }
+
+    private func reconcile(_ isWanted: Bool) async {
+        if isWanted { await reconciler.run() }
     }
 
     /// Ends the work between calls and gives every connection back. What was acknowledged is stored; what is still owed to

@@ -68,6 +68,10 @@ public struct MemoryConfiguration: Sendable {
         public var countCall: Duration = .milliseconds(20)
 
         /// The defaults.
+        /// Whether points that stand for no record are looked for and removed. Off where several primary stores share collections,
+        /// which tests do: each would remove the others' points.
+        package var reconciles = true
+
         public init() {}
 
         /// Embedded vectors are read from their file by the first recall of a client, a second or two for 100,000 of them:

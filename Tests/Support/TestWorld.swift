@@ -99,7 +99,10 @@ package struct TestWorld: Sendable {
             try await Self.template.prepare(configuration)
             configuration.postgres.database = try await Self.template.copy("world\(number)", configuration)
         }
-        if !own.contains(.qdrant) { try await Self.template.prepareCollections(configuration) }
+        if !own.contains(.qdrant) {
+            try await Self.template.prepareCollections(configuration)
+            configuration.reconciles = false
+        }
         // Ids are point ids, and worlds share collections: each world counts from elsewhere.
         try await execute("ALTER SEQUENCE events_id_seq RESTART WITH \(number * 10_000)")
         try await execute("ALTER SEQUENCE document_chunks_id_seq RESTART WITH \(number * 10_000)")
