@@ -37,6 +37,9 @@ public struct MemoryConfiguration: Sendable {
     public var apiKeys: [Secret] = []
     /// How long things may take.
     public var budgets = Budgets()
+    /// Whether points that stand for no record are looked for and removed. Off where several primary stores share
+    /// collections, which tests do: each would remove the others' points.
+    package var reconciles = true
 
     /// How long a call and its steps may take at most.
     public struct Budgets: Sendable {
@@ -68,10 +71,6 @@ public struct MemoryConfiguration: Sendable {
         public var countCall: Duration = .milliseconds(20)
 
         /// The defaults.
-        /// Whether points that stand for no record are looked for and removed. Off where several primary stores share collections,
-        /// which tests do: each would remove the others' points.
-        package var reconciles = true
-
         public init() {}
 
         /// Embedded vectors are read from their file by the first recall of a client, a second or two for 100,000 of them:
