@@ -1,4 +1,5 @@
 import HTTPTypes
+import Logging
 import MemoryTestSupport
 import Testing
 
@@ -323,7 +324,7 @@ struct AccessTests {
     }
 
     private func countRefusals() {
-        let log = CapturedLog()
+        let log = RecordedLog(level: .trace)
         let refusals = Refusals(logger: log.logger)
         let start = ContinuousClock.now
         let (unknown, foreign) = (MemoryError(.unauthorized, "x"), MemoryError(.forbidden, "y"))

@@ -87,7 +87,7 @@ struct KeyLifeTests {
         arguments: StoreSet.allCases)
     func restoredAway(_ stores: StoreSet) async throws {
         try await TestGateway.with(stores) { gateway async throws in
-            let (log, surroundings) = (CapturedLog(), TestSurroundings(seed: 1))
+            let (log, surroundings) = (RecordedLog(level: .trace), TestSurroundings(seed: 1))
             let ring = KeyRing(
                 database: gateway.memory.database, keys: [], logger: log.logger, surroundings: surroundings)
             #expect(await code(ring, nil) == nil)
@@ -118,7 +118,7 @@ struct KeyLifeTests {
     @Test("A key that ends while the store is away ends all the same, and opens nothing", .timeLimit(.minutes(5)))
     func expiresWhileAway() async throws {
         try await TestGateway.with(.embedded) { gateway async throws in
-            let (log, surroundings) = (CapturedLog(), TestSurroundings(seed: 1))
+            let (log, surroundings) = (RecordedLog(level: .trace), TestSurroundings(seed: 1))
             let database = SwitchedDatabase(base: gateway.memory.database)
             let ring = KeyRing(database: database, keys: [], logger: log.logger, surroundings: surroundings)
             var draft = APIKeyDraft(name: "a")

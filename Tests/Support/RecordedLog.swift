@@ -2,7 +2,7 @@ package import Logging
 
 /// A logger whose lines a test reads.
 package final class RecordedLog: Sendable {
-    /// What was said at `info` and above.
+    /// What was said at its level and above.
     package struct Line: Sendable {
         package let level: Logger.Level
         package let message: String
@@ -11,17 +11,21 @@ package final class RecordedLog: Sendable {
 
     private let recorded = Shared<[Line]>([])
 
-    package init() {}
+    private let level: Logger.Level
+
+    package init(level: Logger.Level = .info) { self.level = level }
 
     /// The lines so far.
     package var lines: [Line] { recorded.value }
 
     /// The logger that records them.
-    package var logger: Logger { Logger(label: "test") { [recorded] _ in Handler(recorded: recorded) } }
+    package var logger: Logger {
+        Logger(label: "test") { [recorded, level] _ in Handler(recorded: recorded, logLevel: level) }
+    }
 
     private struct Handler: LogHandler {
         let recorded: Shared<[Line]>
-        var logLevel = Logger.Level.info
+        var logLevel: Logger.Level
         var metadata: Logger.Metadata = [:]
 
         subscript(metadataKey key: String) -> Logger.Metadata.Value? {
